@@ -1,0 +1,1 @@
+"""One connection, its exchanges, its clocks: where bytes meet the event loop."""

@@ -1,0 +1,317 @@
+"""One request and its response: the ASGI state machine that every HTTP version shares.
+
+The exchange decides what the application may do and when; how a head, a piece of content or an end become bytes is up
+to the `ResponseStream` behind it, of which each HTTP version has its own.
+
+    AWAITING_START --start--> HEAD_HELD --body--> STREAMING --last body--> COMPLETE
+           \\________________________\\_______________\\----client gone---> DISCONNECTED
+
+The head is held back until the first content, so that both leave in one write and an application that fails in between
+still gets its 500.
+"""
+
+import asyncio
+from enum import Enum
+from typing import Final, Protocol
+
+from ..access_log import AccessRecord
+from ..asgi_types import HTTPScope, ReceiveMessage, SendMessage
+from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
+from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH
+from .context import ServingContext
+from .flow import Gate
+
+
+class ExchangeState(Enum):
+    """Where the response stands. The value completes the sentence of a `MessageOrderError`."""
+
+    AWAITING_START = "the response has not started, expected 'http.response.start'"
+    HEAD_HELD = "the response has started, expected 'http.response.body'"
+    STREAMING = "the response is under way, expected 'http.response.body'"
+    COMPLETE = "the response is complete"
+    DISCONNECTED = "the client has gone"
+
+
+# Looked up several times a request; an attribute of an Enum class costs 30 ns more than a global.
+_AWAITING_START: Final = ExchangeState.AWAITING_START
+_HEAD_HELD: Final = ExchangeState.HEAD_HELD
+_STREAMING: Final = ExchangeState.STREAMING
+_COMPLETE: Final = ExchangeState.COMPLETE
+_DISCONNECTED: Final = ExchangeState.DISCONNECTED
+
+
+class ResponseStream(Protocol):
+    """The seam between an exchange and a HTTP version.
+
+    The exchange calls `start` once, then `write_first` once, then `write` until one of both was told that it is the
+    last. `bodiless` responses (HEAD, 204, 304) never get content, only the end.
+    """
+
+    write_gate: Gate
+    """Closed while the client does not take what was written."""
+
+    def start(self, status: int, fields: object, *, bodiless: bool) -> int:
+        """Check and encode a head, but do not send it. The Content-Length in it, or UNKNOWN_LENGTH.
+
+        Raises ApplicationError for a head that HTTP does not allow.
+        """
+
+    def write_first(self, body: bytes, last: bool) -> None:
+        """Send the head that `start` made and the first content together."""
+
+    def write(self, body: bytes, last: bool) -> None:
+        """Send more content, possibly empty."""
+
+    def on_body_wanted(self) -> None:
+        """The application waits for a body of which nothing is here: 100 Continue, clocks."""
+
+    def on_body_taken(self) -> None:
+        """The application took all that had been received: reading may go on."""
+
+    def close_when_sent(self) -> None:
+        """After this response the connection (HTTP/1) must not be used again."""
+
+    def abort(self) -> None:
+        """Break the response off so that the client cannot take it for whole."""
+
+
+class Exchange:
+    """`receive` and `send` of one request, and what becomes of it when the application fails."""
+
+    __slots__ = (
+        "_body",
+        "_body_complete",
+        "_body_gate",
+        "_bodiless",
+        "_context",
+        "_disconnect_told",
+        "_remaining",
+        "_request_ended",
+        "_response_headers",
+        "_scope",
+        "_sent_bytes",
+        "_started_at",
+        "_status",
+        "_stream",
+        "buffered_bytes",
+        "state",
+        "task",
+    )
+
+    def __init__(self, context: ServingContext, stream: ResponseStream, scope: HTTPScope, *, has_body: bool) -> None:
+        self._context = context
+        self._stream = stream
+        self._scope = scope
+        self.state = _AWAITING_START
+        self.task: asyncio.Task[None] | None = None
+        # request side
+        self._body: list[bytes] = []
+        self._body_complete = not has_body
+        self._request_ended = False
+        self._disconnect_told = False
+        self._body_gate: Gate | None = None
+        self.buffered_bytes = 0
+        """Content received and not yet taken by the application."""
+        # response side
+        self._bodiless = False
+        self._remaining = UNKNOWN_LENGTH
+        self._sent_bytes = 0
+        self._status = 0
+        self._response_headers: list[tuple[bytes, bytes]] = []
+        self._started_at = context.loop.time() if context.access_log is not None else 0.0
+
+    def begin(self) -> None:
+        """Call the application in a task of its own."""
+        scope = self._scope
+        self._context.exchanges.add(self)
+        self.task = self._context.create_task(self._run(), f"{scope['method']} {scope['path']}")
+
+    async def _run(self) -> None:
+        try:
+            await self._context.app(self._scope, self.receive, self.send)
+        except BaseException as error:
+            self._on_error(error)
+            # Cancellation, KeyboardInterrupt and SystemExit have somebody above who waits for them.
+            if not isinstance(error, Exception):
+                raise
+        else:
+            if self.state is not _COMPLETE and self.state is not _DISCONNECTED:
+                self._on_error(ApplicationError(f"the application returned too early: {self.state.value}"))
+        finally:
+            self._context.exchanges.discard(self)
+
+    # The application's side
+
+    async def receive(self) -> ReceiveMessage:
+        """The next part of the request body, then `http.disconnect` once the response or the client is gone."""
+        while True:
+            if self._body or (self._body_complete and not self._request_ended):
+                body = self._body
+                content = body[0] if len(body) == 1 else b"".join(body)
+                self._body = []
+                self.buffered_bytes = 0
+                self._request_ended = self._body_complete
+                if not self._body_complete:
+                    self._stream.on_body_taken()
+                return {"type": "http.request", "body": content, "more_body": not self._body_complete}
+            if self._disconnect_told or self.state is _COMPLETE or self.state is _DISCONNECTED:
+                return {"type": "http.disconnect"}
+            if not self._body_complete:
+                self._stream.on_body_wanted()
+            if self._body_gate is None:
+                self._body_gate = Gate(self._context.loop)
+            await self._body_gate.wait()
+
+    async def send(self, message: SendMessage) -> None:
+        """Take the next message of the response.
+
+        Raises ClientDisconnected (an OSError) when the client has gone, MessageOrderError for a message out of order
+        and ApplicationError for a response that HTTP does not allow.
+        """
+        if self.state is _AWAITING_START:
+            if message["type"] != "http.response.start":
+                raise MessageOrderError(self.state.value, message["type"])
+            self._start(message)
+            return
+        if message["type"] != "http.response.body" or self.state is _COMPLETE:
+            if self.state is _DISCONNECTED:
+                raise ClientDisconnected("the client has gone")
+            raise MessageOrderError(self.state.value, message["type"])
+        stream = self._stream
+        while stream.write_gate.closed and self.state is not _DISCONNECTED:
+            await stream.write_gate.wait()
+        if self.state is _DISCONNECTED:
+            raise ClientDisconnected("the client has gone")
+
+        body = message.get("body", b"")
+        last = not message.get("more_body", False)
+        if type(body) is not bytes:
+            body = _as_bytes(body)
+        too_long = False
+        if self._bodiless:
+            body = b""
+        elif self._remaining != UNKNOWN_LENGTH:
+            remaining = self._remaining - len(body)
+            if remaining < 0:
+                too_long = last = True
+                body = body[: self._remaining]
+                stream.close_when_sent()
+            elif last and remaining:
+                raise ApplicationError("the body is shorter than the content-length of the response")
+            self._remaining = remaining
+        self._sent_bytes += len(body)
+        if self.state is _HEAD_HELD:
+            self.state = _COMPLETE if last else _STREAMING
+            stream.write_first(body, last)
+        else:
+            if last:
+                self.state = _COMPLETE
+            stream.write(body, last)
+        if last:
+            self._on_end()
+        if too_long:
+            raise ApplicationError("the body is longer than the content-length of the response; the rest was cut off")
+
+    def _start(self, message: SendMessage) -> None:
+        status = message["status"]
+        fields = message.get("headers", ())
+        if self._context.access_log is not None:
+            fields = [tuple(field) for field in fields]
+            self._response_headers = fields
+        self._bodiless = status in BODYLESS_STATUS or self._scope["method"] == "HEAD"
+        self._remaining = self._stream.start(status, fields, bodiless=self._bodiless)
+        self._status = status
+        self.state = _HEAD_HELD
+
+    # The stream's side
+
+    def on_body(self, content: bytes, complete: bool) -> None:
+        """More of the request body has arrived, possibly its end."""
+        if content:
+            self._body.append(content)
+            self.buffered_bytes += len(content)
+        self._body_complete = complete
+        if self._body_gate is not None:
+            self._body_gate.wake()
+
+    def on_half_close(self) -> None:
+        """The client sends nothing more. It may still read: tell a waiting application, but let it answer."""
+        self._disconnect_told = True
+        if self._body_gate is not None:
+            self._body_gate.wake()
+
+    def on_disconnect(self) -> None:
+        """The client has gone, or its request turned out to be broken."""
+        if self.state is not _COMPLETE and self.state is not _DISCONNECTED:
+            self.state = _DISCONNECTED
+            self._body.clear()
+            if self._status:
+                self._log_access()
+        if self._body_gate is not None:
+            self._body_gate.wake()
+
+    @property
+    def head_sent(self) -> bool:
+        """Whether the client has seen anything of the response."""
+        return self.state is _STREAMING or self.state is _COMPLETE
+
+    @property
+    def request_path(self) -> str:
+        return f"{self._scope['method']} {self._scope['path']!r}"
+
+    # Ends
+
+    def _on_end(self) -> None:
+        if self._body_gate is not None:
+            self._body_gate.wake()
+        if self._context.access_log is not None:
+            self._log_access()
+
+    def _log_access(self) -> None:
+        context = self._context
+        if context.access_log is not None:
+            context.access_log.write(
+                AccessRecord(
+                    self._scope,
+                    self._status,
+                    self._response_headers,
+                    self._sent_bytes,
+                    context.loop.time() - self._started_at,
+                )
+            )
+
+    def _on_error(self, error: BaseException) -> None:
+        """The application has failed: 500 while nothing was sent, else break off."""
+        state = self.state
+        if state is _DISCONNECTED and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+            return
+        if not isinstance(error, asyncio.CancelledError):
+            self._context.error_log.error("Exception in ASGI application: %s", self.request_path, exc_info=error)
+        if state is _AWAITING_START or state is _HEAD_HELD:
+            self._send_500()
+        elif state is _STREAMING:
+            self.state = _DISCONNECTED
+            self._log_access()
+            self._stream.abort()
+
+    def _send_500(self) -> None:
+        content = b"Internal Server Error"
+        self._response_headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(content)),
+        ]
+        self._status = 500
+        self._bodiless = self._scope["method"] == "HEAD"
+        self._stream.close_when_sent()
+        self._stream.start(500, self._response_headers, bodiless=self._bodiless)
+        self.state = _COMPLETE
+        body = b"" if self._bodiless else content
+        self._sent_bytes = len(body)
+        self._stream.write_first(body, True)
+        self._on_end()
+
+
+def _as_bytes(body: object) -> bytes:
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    raise ApplicationError(f"the body of 'http.response.body' must be bytes, not {type(body).__name__}")

@@ -1,0 +1,503 @@
+"""One HTTP/1 connection: bytes in, exchanges one after the other, bytes out.
+
+Reading goes through these states. Only `data_received` and what it calls change them, and the end of a response.
+
+    HEAD ----head----> BODY ----end of body----> AHEAD ----end of response----> HEAD
+      \\____________________________________________/
+    response ends in BODY: DISCARD the rest of the body ----> HEAD, or LINGER where there is too much of it
+    a refusal, or a response that closes while input may follow: LINGER ----> closed
+
+In AHEAD the request is whole and its response is not: what arrives now belongs to the next request and waits.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from enum import Enum, auto
+from typing import Any, Final, cast
+
+from ..asgi_types import Address
+from ..errors import RemoteProtocolError
+from ..scope import build_http_scope
+from ..wire.http1_body import BodyDecoder, body_decoder
+from ..wire.http1_request import (
+    HEAD_END,
+    MAX_EMPTY_LINES,
+    RequestHead,
+    check_incomplete_head,
+    read_request_head,
+)
+from ..wire.http1_response import CONTINUE, LAST_CHUNK, STATUS_LINES, UNKNOWN_LENGTH, encode_chunk
+from .clock import NEVER
+from .context import ServingContext
+from .exchange import Exchange, ExchangeState
+from .flow import Gate
+
+# SO_LINGER with a time of 0 makes close() send a reset: a client must not take a response that was broken off, and
+# whose end is the end of the connection, for a whole one (RFC 9112 section 8).
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+# Content from this size on is handed to the transport as it is instead of being copied behind its head.
+_COPY_BELOW_BYTES: Final = 16 * 1024
+
+
+class Reading(Enum):
+    """What the next bytes are."""
+
+    HEAD = auto()
+    BODY = auto()
+    AHEAD = auto()
+    DISCARD = auto()
+    LINGER = auto()
+
+
+_HEAD: Final = Reading.HEAD
+_BODY: Final = Reading.BODY
+_AHEAD: Final = Reading.AHEAD
+_DISCARD: Final = Reading.DISCARD
+_LINGER: Final = Reading.LINGER
+
+
+class Http1Connection(asyncio.Protocol):
+    """The protocol of one accepted socket. It is also the `ResponseStream` of its one running exchange."""
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_client",
+        "_context",
+        "_continue_wanted",
+        "_discarded_bytes",
+        "_empty_lines",
+        "_exchange",
+        "_half_closed",
+        "_head_lines",
+        "_http_version",
+        "_keep_alive",
+        "_pending",
+        "_reading",
+        "_reading_paused",
+        "_scheme",
+        "_server",
+        "_transport",
+        "_trusted",
+        "_unsent_bytes",
+        "_write_deadline",
+        "deadline",
+        "write_gate",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, context: ServingContext) -> None:
+        self._context = context
+        self._client: Address | None = None
+        self._server: Address | None = None
+        self._scheme = "http"
+        self._trusted = False
+        self._reading = _HEAD
+        self._reading_paused = False
+        self._half_closed = False
+        self._pending = b""
+        self._empty_lines = 0
+        self._body: BodyDecoder | None = None
+        self._discarded_bytes = 0
+        self._exchange: Exchange | None = None
+        self._http_version = "1.1"
+        self._keep_alive = True
+        self._continue_wanted = False
+        self._head_lines: list[bytes] = []
+        self._chunked = False
+        self._unsent_bytes = 0
+        self._write_deadline = NEVER
+        self.write_gate = Gate(context.loop)
+        self.deadline = context.clock.deadline(context.settings.header_timeout_seconds)
+
+    # Transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._client = _address(transport.get_extra_info("peername"))
+        self._server = _address(transport.get_extra_info("sockname"))
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+        context = self._context
+        self._trusted = context.proxies.trusts(self._client)
+        self._transport.set_write_buffer_limits(context.settings.write_buffer_bytes)
+        context.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._reading is _HEAD:
+            self._receive_head(self._pending + data if self._pending else data)
+        elif self._reading is _BODY:
+            self._receive_body(data)
+        elif self._reading is _AHEAD:
+            self._pending += data
+            self._pause_reading()
+        else:
+            self._receive_unwanted(data)
+
+    def eof_received(self) -> bool:
+        """Keep the sending side open while a response is owed (RFC 9112 section 9.6: a client may half-close)."""
+        self._half_closed = True
+        exchange = self._exchange
+        if exchange is None or self._scheme == "https":
+            return False
+        if self._reading is _BODY:
+            # Without its end a body is not a request that may be answered.
+            exchange.on_disconnect()
+            return False
+        if self._reading is _AHEAD:
+            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        return self._reading is _AHEAD
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        context = self._context
+        context.connections.discard(self)
+        context.unsent.discard(self)
+        self.deadline = NEVER
+        self._reading = _LINGER
+        self._pending = b""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.on_disconnect()
+        self.write_gate.open()
+
+    def pause_writing(self) -> None:
+        self.write_gate.close()
+        self._watch_unsent()
+
+    def resume_writing(self) -> None:
+        self.write_gate.open()
+
+    # Reading
+
+    def _receive_head(self, data: bytes) -> None:
+        context = self._context
+        try:
+            if data[0] == 13:  # CR
+                data = self._skip_empty_lines(data)
+            end = data.find(HEAD_END) + 4
+            limits = context.settings.head_limits
+            if end < 4:
+                if not self._pending and data:
+                    self.deadline = context.clock.deadline(context.settings.header_timeout_seconds)
+                self._pending = data
+                check_incomplete_head(data, limits)
+                return
+            if end > limits.head_bytes:
+                raise RemoteProtocolError(431, "head-too-large")
+            head = read_request_head(data if end == len(data) else data[:end], context.field_parser, limits)
+            client, scheme = self._client, self._scheme
+            if self._trusted and not context.proxies.header_names.isdisjoint(head.fields):
+                client, scheme = context.proxies.resolve(head.fields, client, scheme)
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            return
+        self._empty_lines = 0
+        self.deadline = NEVER
+        self._http_version = head.http_version
+        self._keep_alive = head.keep_alive and not context.draining and context.settings.keepalive_seconds > 0
+        exchange = Exchange(
+            context,
+            self,
+            build_http_scope(head, client, self._server, scheme, context.settings.root_path, context.state),
+            has_body=head.body_length != 0,
+        )
+        self._exchange = exchange
+        rest = data[end:]
+        if head.body_length:
+            self._begin_body(head, rest)
+        else:
+            self._reading = _AHEAD
+            self._pending = rest
+            if rest:
+                self._pause_reading()
+        exchange.begin()
+
+    def _skip_empty_lines(self, data: bytes) -> bytes:
+        """Drop empty lines before a request line (RFC 9112 section 2.2), but not without end."""
+        while data.startswith(b"\r\n"):
+            data = data[2:]
+            self._empty_lines += 1
+            if self._empty_lines > MAX_EMPTY_LINES:
+                raise RemoteProtocolError(400, "too-many-empty-lines")
+        return data
+
+    def _begin_body(self, head: RequestHead, rest: bytes) -> None:
+        self._pending = b""
+        self._continue_wanted = head.expects_continue and not rest
+        self._body = body_decoder(head.body_length, self._context.settings.head_limits)
+        self._reading = _BODY
+        if rest:
+            self._receive_body(rest)
+
+    def _receive_body(self, data: bytes) -> None:
+        exchange, decoder = self._exchange, self._body
+        assert exchange is not None and decoder is not None
+        self._continue_wanted = False
+        try:
+            content = decoder.feed(data)
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            return
+        if self.deadline is not NEVER:
+            self.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
+        if decoder.complete:
+            self.deadline = NEVER
+            self._body = None
+            self._reading = _AHEAD
+            self._pending = decoder.rest
+        exchange.on_body(content, decoder.complete)
+        if self._pending or exchange.buffered_bytes >= self._context.settings.read_buffer_bytes:
+            self._pause_reading()
+
+    def _receive_unwanted(self, data: bytes) -> None:
+        """Bytes of a body that nobody read, or behind a response that closes the connection."""
+        self._discarded_bytes += len(data)
+        settings = self._context.settings
+        if self._reading is _LINGER:
+            if self._discarded_bytes > settings.linger_bytes:
+                self._transport.abort()
+            return
+        decoder = self._body
+        assert decoder is not None
+        try:
+            decoder.feed(data)
+        except RemoteProtocolError as error:
+            self._context.log_refusal(self.peer, error.status, error.reason)
+            self._linger()
+            return
+        if decoder.complete:
+            self._body = None
+            self._begin_next(decoder.rest)
+        elif self._discarded_bytes > settings.linger_bytes:
+            self._linger()
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    # The response stream of the running exchange
+
+    def start(self, status: int, fields: Any, *, bodiless: bool) -> int:
+        """See `ResponseStream.start`."""
+        encoded = self._context.encoder.encode(status, fields)
+        lines = encoded.lines
+        length = encoded.content_length
+        self._chunked = False
+        if encoded.close or self._context.draining:
+            self._keep_alive = False
+        if length == UNKNOWN_LENGTH and not bodiless:
+            if self._http_version == "1.1":
+                self._chunked = True
+            else:
+                self._keep_alive = False
+        if not self._keep_alive:
+            lines.append(b"connection: close\r\n")
+        elif self._http_version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        if self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"\r\n")
+        self._head_lines = lines
+        return length
+
+    def write_first(self, body: bytes, last: bool) -> None:
+        """See `ResponseStream.write_first`."""
+        lines = self._head_lines
+        if self._chunked:
+            if body:
+                lines.append(encode_chunk(body))
+            if last:
+                lines.append(LAST_CHUNK)
+            self._transport.write(b"".join(lines))
+        elif len(body) < _COPY_BELOW_BYTES:
+            lines.append(body)
+            self._transport.write(b"".join(lines))
+        else:
+            self._transport.writelines((b"".join(lines), body))
+        if last:
+            self._end_response()
+
+    def write(self, body: bytes, last: bool) -> None:
+        """See `ResponseStream.write`."""
+        if self._chunked:
+            if body:
+                if len(body) < _COPY_BELOW_BYTES:
+                    body = encode_chunk(body)
+                    self._transport.write(body + LAST_CHUNK if last else body)
+                else:
+                    self._transport.writelines((b"%x\r\n" % len(body), body, b"\r\n" + LAST_CHUNK if last else b"\r\n"))
+            elif last:
+                self._transport.write(LAST_CHUNK)
+        elif body:
+            self._transport.write(body)
+        if last:
+            self._end_response()
+
+    def on_body_wanted(self) -> None:
+        """See `ResponseStream.on_body_wanted`."""
+        if self._continue_wanted and self._exchange is not None and not self._exchange.head_sent:
+            self._continue_wanted = False
+            self._transport.write(CONTINUE)
+        if self.deadline is NEVER:
+            self.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
+
+    def on_body_taken(self) -> None:
+        """See `ResponseStream.on_body_taken`."""
+        self.deadline = NEVER
+        self._resume_reading()
+
+    def close_when_sent(self) -> None:
+        """See `ResponseStream.close_when_sent`."""
+        self._keep_alive = False
+
+    def abort(self) -> None:
+        """See `ResponseStream.abort`."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # The peer may have reset the connection already.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
+
+    # Ends
+
+    def _end_response(self) -> None:
+        self._exchange = None
+        if self._reading is _AHEAD:
+            self._body = None
+            if self._keep_alive and not self._half_closed:
+                self._reading = _HEAD
+                self.deadline = self._context.clock.deadline(self._context.settings.keepalive_seconds)
+                if self._pending or self._reading_paused:
+                    self._begin_next(self._pending)
+            elif self._pending:
+                self._linger()
+            else:
+                self._close()
+        elif self._keep_alive and not self._continue_wanted:
+            self._reading = _DISCARD
+            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+            self._resume_reading()
+        else:
+            # Also where a 100 was never sent: the client may now send its body or leave it out (RFC 9110 section 10.1.1).
+            self._linger()
+
+    def _begin_next(self, rest: bytes) -> None:
+        """Go on with the bytes that have come behind a request."""
+        self._reading = _HEAD
+        self._pending = b""
+        self._discarded_bytes = 0
+        self.deadline = self._context.clock.deadline(self._context.settings.keepalive_seconds)
+        if rest:
+            # Not at once: this runs inside the send() of the application whose response has just ended.
+            self._context.loop.call_soon(self._receive_rest, rest)
+        self._resume_reading()
+
+    def _receive_rest(self, rest: bytes) -> None:
+        if self._reading is _HEAD and not self._transport.is_closing():
+            self.data_received(rest)
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Answer what cannot be served, or no longer, and let go of the connection."""
+        self._context.log_refusal(self.peer, error.status, error.reason)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            head_sent = exchange.head_sent
+            exchange.on_disconnect()
+            if head_sent:
+                self.abort()
+                return
+        content = STATUS_LINES[error.status][13:-2]
+        encoded = self._context.encoder.encode(
+            error.status,
+            [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(content))],
+        )
+        self._transport.write(b"".join([*encoded.lines, b"connection: close\r\n\r\n", content]))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Shut the sending side and read on for a moment, so that the client can read its answer before a reset."""
+        self._reading = _LINGER
+        self._pending = b""
+        self._body = None
+        self._discarded_bytes = 0
+        if self._half_closed or not self._transport.can_write_eof():
+            self._close()
+            return
+        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self._transport.write_eof()
+        self._resume_reading()
+        self._watch_unsent()
+
+    def _close(self) -> None:
+        """Close once all is sent."""
+        self._reading = _LINGER
+        self.deadline = NEVER
+        self._watch_unsent()
+        self._transport.close()
+
+    def begin_drain(self) -> None:
+        """See `Deadlined.begin_drain`."""
+        if self._exchange is None and self._reading is _HEAD and not self._pending:
+            self._close()
+
+    # Clocks
+
+    def on_deadline(self) -> None:
+        """See `Deadlined.on_deadline`: what is due depends on what is awaited."""
+        self.deadline = NEVER
+        exchange = self._exchange
+        if self._reading is _HEAD:
+            if self._pending:
+                self._refuse(RemoteProtocolError(408, "head-timeout"))
+            else:
+                self._close()
+        elif self._reading is _BODY:
+            if exchange is not None and exchange.state is ExchangeState.AWAITING_START:
+                self._refuse(RemoteProtocolError(408, "body-timeout"))
+        elif self._reading is _AHEAD:
+            if exchange is not None:
+                exchange.on_half_close()
+        elif self._reading is _DISCARD:
+            self._linger()
+        else:
+            self._close()
+
+    def _watch_unsent(self) -> None:
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
+        self._context.unsent.add(self)
+
+    def on_tick(self) -> None:
+        """See `Deadlined.on_tick`: break off when the client has taken nothing for `write_timeout`."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent == 0:
+            self._context.unsent.discard(self)
+        elif unsent != self._unsent_bytes:
+            self._watch_unsent()
+        elif self._write_deadline <= self._context.clock.now:
+            self._context.error_log.info("Client %s takes no data; connection aborted", self.peer)
+            self.abort()
+
+    @property
+    def peer(self) -> str:
+        """The peer's own address for the error log, whatever it says of itself."""
+        return self._client[0] if self._client is not None else "unix socket"
+
+
+def _address(name: Any) -> Address | None:
+    """The address of a socket as ASGI wants it; None for an unnamed unix socket."""
+    if isinstance(name, tuple):
+        return name[0], name[1]
+    if isinstance(name, bytes):
+        name = name.decode("utf-8", "surrogateescape")
+    return (name, None) if name else None

@@ -1,0 +1,119 @@
+"""Start and stop of the application (ASGI lifespan spec 2.0)."""
+
+import asyncio
+import contextvars
+from enum import Enum
+from typing import Any, Final, Literal
+
+from .asgi_types import Application, LifespanScope, ReceiveMessage, SendMessage
+from .connection.context import ErrorLog
+from .errors import ApplicationError, LifespanFailed, MessageOrderError
+from .scope import ASGI_VERSIONS
+
+
+class LifespanState(Enum):
+    """Where the dialogue stands. The value completes the sentence of a `MessageOrderError`."""
+
+    STARTING = "lifespan startup is under way"
+    STARTED = "lifespan startup is complete"
+    STOPPING = "lifespan shutdown is under way"
+    ENDED = "lifespan has ended"
+
+
+class Lifespan:
+    """The one lifespan task of a worker.
+
+    `mode` is `auto` (an application that raises before it has answered the startup does not support lifespan), `on`
+    (that is a failure) or `off` (the application is not asked).
+    """
+
+    def __init__(self, app: Application, mode: Literal["auto", "on", "off"], error_log: ErrorLog) -> None:
+        self._app: Final = app
+        self._mode: Final = mode
+        self._error_log: Final = error_log
+        self._state = LifespanState.STARTING
+        self._asked_for_startup = False
+        self._shutdown_wanted = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._failure: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.state: dict[str, Any] = {}
+        """What the application left for `scope["state"]`."""
+        self.task_context = contextvars.copy_context()
+        """The context variables that startup left, for the tasks of requests."""
+
+    async def startup(self) -> None:
+        """Run the application's startup. Raises LifespanFailed where the worker must not serve."""
+        if self._mode == "off":
+            return
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="lifespan")
+        await self._first_of_answer_and_end()
+        if self._failure is not None:
+            raise LifespanFailed(self._failure)
+        if self._state is LifespanState.STARTED:
+            return
+        error = self._task.exception() if not self._task.cancelled() else None
+        if self._mode == "on":
+            raise LifespanFailed("the application ended before it completed the startup") from error
+        if error is not None:
+            self._error_log.info("ASGI lifespan is not supported by the application: %r", error)
+        self._state = LifespanState.ENDED
+
+    async def shutdown(self, timeout_seconds: float) -> None:
+        """Run the application's shutdown, if it was started, for at most `timeout_seconds`. Failures are logged."""
+        task = self._task
+        if task is None or self._state is not LifespanState.STARTED:
+            return
+        if not task.done():
+            self._state = LifespanState.STOPPING
+            self._answered.clear()
+            self._shutdown_wanted.set()
+            await asyncio.wait({task}, timeout=timeout_seconds)
+        if not task.done():
+            self._error_log.error("ASGI lifespan shutdown did not end within %.1f s; cancelled", timeout_seconds)
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            self._error_log.error("Exception in ASGI lifespan shutdown", exc_info=error)
+        elif self._failure is not None:
+            self._error_log.error("ASGI lifespan shutdown failed: %s", self._failure)
+
+    async def _first_of_answer_and_end(self) -> None:
+        assert self._task is not None
+        answer = asyncio.ensure_future(self._answered.wait())
+        try:
+            await asyncio.wait({self._task, answer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            answer.cancel()
+
+    async def _run(self) -> None:
+        scope: LifespanScope = {"type": "lifespan", "asgi": ASGI_VERSIONS, "state": self.state}
+        await self._app(scope, self._receive, self._send)
+
+    async def _receive(self) -> ReceiveMessage:
+        if not self._asked_for_startup:
+            self._asked_for_startup = True
+            return {"type": "lifespan.startup"}
+        await self._shutdown_wanted.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: SendMessage) -> None:
+        kind = message["type"]
+        if kind in ("lifespan.startup.complete", "lifespan.startup.failed"):
+            if self._state is not LifespanState.STARTING:
+                raise MessageOrderError(self._state.value, kind)
+            if kind == "lifespan.startup.failed":
+                self._failure = message.get("message", "") or "the application gave no reason"
+                self._state = LifespanState.ENDED
+            else:
+                self.task_context = contextvars.copy_context()
+                self._state = LifespanState.STARTED
+        elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            if self._state is not LifespanState.STOPPING:
+                raise MessageOrderError(self._state.value, kind)
+            if kind == "lifespan.shutdown.failed":
+                self._failure = message.get("message", "") or "the application gave no reason"
+            self._state = LifespanState.ENDED
+        else:
+            raise ApplicationError(f"{kind!r} is not a lifespan message")
+        self._answered.set()

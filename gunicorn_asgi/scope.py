@@ -1,0 +1,43 @@
+"""The ASGI scope of a request (ASGI HTTP spec 2.5)."""
+
+from typing import Any, Final
+
+from .asgi_types import Address, ASGIVersions, HTTPScope
+from .wire.http1_request import RequestHead
+
+ASGI_VERSIONS: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.5"}
+"""Shared by all scopes: a new dict for each request would cost and tell nothing new."""
+
+
+def build_http_scope(
+    head: RequestHead,
+    client: Address | None,
+    server: Address | None,
+    scheme: str,
+    root_path: str,
+    state: dict[str, Any],
+) -> HTTPScope:
+    """The scope of one request. `state` is what lifespan startup left; the request gets a shallow copy.
+
+    `root_path` is the path under which a proxy mounts the application, without a slash at its end. ASGI wants `path` to
+    contain it, so it is prefixed unless the proxy left it in the target.
+    """
+    path, raw_path = head.path, head.raw_path
+    if root_path and path != root_path and not path.startswith(root_path + "/"):
+        path = root_path + path
+        raw_path = root_path.encode("utf-8") + raw_path
+    return {
+        "type": "http",
+        "asgi": ASGI_VERSIONS,
+        "http_version": head.http_version,
+        "server": server,
+        "client": client,
+        "scheme": scheme,
+        "method": head.method,
+        "root_path": root_path,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": head.query_string,
+        "headers": head.headers,
+        "state": state.copy(),
+    }

@@ -1,0 +1,151 @@
+"""The server inside one worker: lifespan, listeners, heartbeat, and the drain at its end."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Final
+
+from .access_log import AccessLog
+from .asgi_types import Application
+from .connection.context import ErrorLog, ServingContext
+from .connection.http1 import Http1Connection
+from .lifespan import Lifespan
+from .settings import Settings
+from .wire.http1_request import FieldParser
+
+QUICK_SHUTDOWN_SECONDS: Final = 2.0
+"""For tasks and lifespan after SIGINT or SIGQUIT: Gunicorn's master kills 2 s after it has asked for a quick stop."""
+
+# Of graceful_timeout, kept for cancelling, lifespan shutdown and the way out before the master's SIGKILL.
+_DRAIN_MARGIN: Final = 0.15
+_MAX_DRAIN_MARGIN_SECONDS: Final = 3.0
+
+
+class Stop(Enum):
+    """How a server is asked to end."""
+
+    GRACEFUL = auto()
+    QUICK = auto()
+
+
+class Server:
+    """Serves one application on some listening sockets until it is asked to stop."""
+
+    def __init__(
+        self,
+        *,
+        app: Application,
+        settings: Settings,
+        sockets: Sequence[socket.socket],
+        ssl_context: ssl.SSLContext | None,
+        field_parser: FieldParser,
+        error_log: ErrorLog,
+        access_log: AccessLog | None,
+        heartbeat: Callable[[], None],
+    ) -> None:
+        """`heartbeat` is called every `settings.heartbeat_seconds` from `serve` on, startup and drain included."""
+        self._app = app
+        self._settings = settings
+        self._sockets = sockets
+        self._ssl_context = ssl_context
+        self._field_parser = field_parser
+        self._error_log = error_log
+        self._access_log = access_log
+        self._heartbeat = heartbeat
+        self._stop: Stop | None = None
+        self._stop_asked = asyncio.Event()
+        self._quick_stop_asked = asyncio.Event()
+
+    def stop(self, how: Stop) -> None:
+        """Ask `serve` to end; QUICK overrides GRACEFUL, asking again changes nothing."""
+        if self._stop is not Stop.QUICK:
+            self._stop = how
+        self._stop_asked.set()
+        if how is Stop.QUICK:
+            self._quick_stop_asked.set()
+
+    async def serve(self) -> None:
+        """Start the application, accept connections, and return after an orderly stop.
+
+        Raises LifespanFailed when the application does not start.
+        """
+        heartbeat = asyncio.get_running_loop().create_task(self._beat(), name="heartbeat")
+        try:
+            lifespan = Lifespan(self._app, self._settings.lifespan, self._error_log)
+            await lifespan.startup()
+            shutdown_seconds = await self._serve_requests(lifespan)
+            await lifespan.shutdown(shutdown_seconds)
+        finally:
+            heartbeat.cancel()
+
+    async def _beat(self) -> None:
+        while True:
+            self._heartbeat()
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+
+    async def _serve_requests(self, lifespan: Lifespan) -> float:
+        """Serve until asked to stop, then drain. Returns the seconds that are left for lifespan shutdown."""
+        loop = asyncio.get_running_loop()
+        context = ServingContext(
+            app=self._app,
+            settings=self._settings,
+            loop=loop,
+            field_parser=self._field_parser,
+            error_log=self._error_log,
+            access_log=self._access_log,
+            state=lifespan.state,
+            task_context=lifespan.task_context,
+        )
+        listeners = [await self._listen(loop, context, sock) for sock in self._sockets]
+        try:
+            await self._stop_asked.wait()
+            deadline = loop.time() + self._settings.graceful_timeout_seconds
+            context.draining = True
+        finally:
+            for listener in listeners:
+                listener.close()
+        await self._drain(context, deadline)
+        context.clock.stop()
+        if self._stop is Stop.QUICK:
+            return QUICK_SHUTDOWN_SECONDS
+        return max(deadline - loop.time() - 0.5, 0.5)
+
+    async def _listen(
+        self, loop: asyncio.AbstractEventLoop, context: ServingContext, sock: socket.socket
+    ) -> asyncio.AbstractServer:
+        backlog = self._settings.backlog
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(
+                lambda: Http1Connection(context), sock=sock, backlog=backlog, ssl=self._ssl_context
+            )
+        return await loop.create_server(
+            lambda: Http1Connection(context), sock=sock, backlog=backlog, ssl=self._ssl_context
+        )
+
+    async def _drain(self, context: ServingContext, deadline: float) -> None:
+        """Let running exchanges finish, cancel what is left shortly before `deadline`, then close all connections."""
+        for connection in tuple(context.connections):
+            connection.begin_drain()
+        if self._stop is Stop.GRACEFUL:
+            margin = min(self._settings.graceful_timeout_seconds * _DRAIN_MARGIN, _MAX_DRAIN_MARGIN_SECONDS)
+            await self._wait_for_exchanges(context, deadline - margin)
+        tasks = {exchange.task for exchange in context.exchanges if exchange.task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._error_log.warning("%d requests were cancelled at the end of the worker", len(tasks))
+            await asyncio.wait(tasks, timeout=1.0)
+        for connection in tuple(context.connections):
+            connection.abort()
+
+    async def _wait_for_exchanges(self, context: ServingContext, deadline: float) -> None:
+        """Wait until nothing runs and all is sent, a quick stop is asked for, or `deadline` (loop time) comes."""
+        loop = asyncio.get_running_loop()
+        while (context.exchanges or context.connections) and loop.time() < deadline:
+            try:
+                await asyncio.wait_for(self._quick_stop_asked.wait(), 0.05)
+            except (asyncio.TimeoutError, TimeoutError):
+                continue
+            return

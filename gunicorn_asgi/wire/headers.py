@@ -1,0 +1,92 @@
+"""Every rule about header fields, each exactly once (RFC 9110 section 5, RFC 3986 section 3.2.2)."""
+
+import re
+from collections.abc import Callable, Sequence
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final
+
+from ..asgi_types import Field
+from ..errors import RemoteProtocolError
+
+TOKEN: Final[Callable[[bytes], object]] = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+"""RFC 9110 section 5.6.2."""
+
+FORBIDDEN_IN_VALUE: Final[Callable[[bytes], object]] = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+"""RFC 9110 section 5.5: CR, LF and NUL are dangerous, other control characters invalid; HTAB is white space."""
+
+# The grammar of a field line with its CRLF removed. Obsolete folding and white space before the colon do not fit it,
+# which RFC 9112 sections 5.1 and 5.2 want refused.
+_FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
+
+_REG_NAME: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?").fullmatch
+_IP_LITERAL: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]*)?").fullmatch
+_CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,19}").fullmatch
+
+MAX_CONTENT_LENGTH: Final = 2**63 - 1
+"""What a signed 64-bit size holds; parsers on the way may know no more."""
+
+
+def parse_field_line(line: bytes) -> Field:
+    """Split one field line, without its CRLF, into lower-case name and value.
+
+    Raises RemoteProtocolError(400) for anything but `token ":" OWS value OWS`.
+    """
+    match = _FIELD_LINE(line)
+    if match is None:
+        raise RemoteProtocolError(400, "bad-field-line")
+    name, value = match.groups()
+    return name.lower(), value.rstrip(b" \t")
+
+
+def is_valid_host(value: bytes) -> bool:
+    """Whether `value` is a Host: registered name, IPv4 address or [IPv6 address], then an optional port.
+
+    The empty value is valid: RFC 9110 section 7.2 has a client send it when the target has no authority.
+    """
+    if value[:1] != b"[":
+        return _REG_NAME(value) is not None
+    match = _IP_LITERAL(value)
+    if match is None:
+        return False
+    try:
+        IPv6Address(match[1].decode("ascii"))
+    except AddressValueError:
+        return False
+    return True
+
+
+def parse_content_length(value: bytes) -> int:
+    """The number of bytes that a Content-Length announces.
+
+    Raises ValueError for a sign, a list, white space, non-ASCII digits, and more than 19 digits or 2^63-1.
+    """
+    if _CONTENT_LENGTH(value) is None:
+        raise ValueError("not a Content-Length")
+    length = int(value)
+    if length > MAX_CONTENT_LENGTH:
+        raise ValueError("Content-Length is over 2^63-1")
+    return length
+
+
+def parse_list(value: bytes) -> list[bytes]:
+    """The lower-case members of a comma-separated list such as Connection, empty members left out."""
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
+
+
+def join_repeated(headers: Sequence[Field]) -> dict[bytes, bytes]:
+    """One value per name, repeated fields joined with commas (RFC 9110 section 5.3).
+
+    Raises RemoteProtocolError(400) for a repeated field that must stand alone: with two hosts or two lengths, the next
+    server on the way may choose the other one.
+    """
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in fields:
+            fields[name] = value
+        elif name == b"host":
+            raise RemoteProtocolError(400, "repeated-host")
+        elif name == b"content-length":
+            raise RemoteProtocolError(400, "repeated-content-length")
+        else:
+            fields[name] += b", " + value
+    return fields

@@ -1,0 +1,144 @@
+"""The worker classes that `gunicorn -k` names: Gunicorn's life cycle around our server."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TextIO
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker as BaseWorker
+
+from .access_log import AccessLog, LoggerAccessLog, StreamAccessLog
+from .errors import LifespanFailed, SettingsError
+from .gunicorn_config import settings_from, ssl_context_from
+from .server import Server, Stop
+from .wire.http1_request import FieldParser
+
+_STOP_SIGNALS: Final = {signal.SIGTERM: Stop.GRACEFUL, signal.SIGINT: Stop.QUICK, signal.SIGQUIT: Stop.QUICK}
+
+
+class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
+    """HTTP/1.1 on httptools, on uvloop where it is installed and on asyncio elsewhere."""
+
+    @classmethod
+    def check_config(cls, cfg: Config, log: Logger) -> None:
+        """Called by Gunicorn's master before the first fork. Raises SettingsError for what cannot be honoured."""
+        settings_from(cfg)
+        cls.field_parser()
+
+    @staticmethod
+    def field_parser() -> FieldParser:
+        """The parser library of this class. Raises SettingsError where it is not installed."""
+        try:
+            from .wire.http1_httptools import HttptoolsFieldParser
+        except ImportError as error:
+            raise SettingsError(
+                f"worker_class: gunicorn_asgi.Worker needs the httptools package, which cannot be imported ({error}); "
+                "run 'pip install httptools'"
+            ) from None
+        return HttptoolsFieldParser()
+
+    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """What makes the event loop of the worker."""
+        try:
+            import uvloop
+        except ImportError:
+            self.log.info("uvloop is not installed: serving on the slower asyncio event loop")
+            return asyncio.new_event_loop
+        return uvloop.new_event_loop
+
+    def run(self) -> None:
+        """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded."""
+        loop = self.loop_factory()()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._serve())
+        except LifespanFailed as error:
+            self.log.error("Application startup failed: %s", error, exc_info=error.__cause__)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        access_log = self._access_log(loop)
+        server = Server(
+            app=self.wsgi,
+            settings=settings_from(self.cfg),
+            sockets=[listener.sock for listener in self.sockets],
+            ssl_context=ssl_context_from(self.cfg),
+            field_parser=self.field_parser(),
+            error_log=self.log,
+            access_log=access_log,
+            heartbeat=self.notify,
+        )
+        for number, how in _STOP_SIGNALS.items():
+            loop.add_signal_handler(number, self._on_stop_signal, server, how)
+        if not self.alive:  # SIGTERM came while the application was loaded.
+            return
+        await server.serve()
+        if isinstance(access_log, StreamAccessLog):
+            access_log.flush()
+
+    def _on_stop_signal(self, server: Server, how: Stop) -> None:
+        self.alive = False
+        if how is Stop.QUICK:
+            self.cfg.worker_int(self)
+        server.stop(how)
+
+    def _access_log(self, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
+        """Where accesses are logged; None where nobody would read them."""
+        logger = self.log
+
+        def on_error(error: Exception) -> None:
+            logger.error("The access log cannot be written: %r", error)
+
+        stream = _plain_stream(logger)
+        if stream is not None:
+            return StreamAccessLog(self.cfg.access_log_format, stream, loop.call_soon, on_error)
+        return LoggerAccessLog(logger, on_error) if _logs_accesses(logger, self.cfg) else None
+
+
+def _logs_accesses(logger: Any, cfg: Config) -> bool:
+    """Whether `Logger.access` of Gunicorn would do anything; a logger class of a user always may."""
+    if type(logger) is not Logger:
+        return True
+    return bool(
+        cfg.accesslog
+        or cfg.logconfig
+        or cfg.logconfig_dict
+        or getattr(cfg, "logconfig_json", None)
+        or (cfg.syslog and not cfg.disable_redirect_access_to_syslog)
+    )
+
+
+def _plain_stream(logger: Any) -> Callable[[], TextIO] | None:
+    """The stream of the one plain handler of Gunicorn's own logger; None where anything was added or replaced.
+
+    Only then may lines bypass the logging module: no filter, formatter, second handler or subclass would see them.
+    """
+    access = getattr(logger, "access_log", None)
+    if type(logger) is not Logger or not isinstance(access, logging.Logger):
+        return None
+    if len(access.handlers) != 1 or access.filters or access.propagate or not access.isEnabledFor(logging.INFO):
+        return None
+    handler = access.handlers[0]
+    if type(handler) not in (logging.StreamHandler, logging.FileHandler) or handler.filters or handler.level:
+        return None
+    formatter = handler.formatter
+    if type(formatter) is not logging.Formatter or formatter._fmt != Logger.access_fmt:
+        return None
+    assert isinstance(handler, logging.StreamHandler)
+    plain: logging.StreamHandler[TextIO] = handler
+    if plain.terminator != "\n":
+        return None
+    return lambda: plain.stream
+
+
+UvicornWorker = Worker
