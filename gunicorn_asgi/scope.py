@@ -22,22 +22,22 @@ def build_http_scope(
     `root_path` is the path under which a proxy mounts the application, without a slash at its end. ASGI wants `path` to
     contain it, so it is prefixed unless the proxy left it in the target.
     """
-    path, raw_path = head.path, head.raw_path
+    method, http_version, path, raw_path, query_string, headers, _, _, _, _ = head
     if root_path and path != root_path and not path.startswith(root_path + "/"):
         path = root_path + path
         raw_path = root_path.encode("utf-8") + raw_path
     return {
         "type": "http",
         "asgi": ASGI_VERSIONS,
-        "http_version": head.http_version,
+        "http_version": http_version,
         "server": server,
         "client": client,
         "scheme": scheme,
-        "method": head.method,
+        "method": method,
         "root_path": root_path,
         "path": path,
         "raw_path": raw_path,
-        "query_string": head.query_string,
-        "headers": head.headers,
+        "query_string": query_string,
+        "headers": headers,
         "state": state.copy(),
     }

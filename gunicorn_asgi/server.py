@@ -102,7 +102,6 @@ class Server:
         try:
             await self._stop_asked.wait()
             deadline = loop.time() + self._settings.graceful_timeout_seconds
-            context.draining = True
         finally:
             for listener in listeners:
                 listener.close()
@@ -126,8 +125,7 @@ class Server:
 
     async def _drain(self, context: ServingContext, deadline: float) -> None:
         """Let running exchanges finish, cancel what is left shortly before `deadline`, then close all connections."""
-        for connection in tuple(context.connections):
-            connection.begin_drain()
+        context.begin_drain()
         if self._stop is Stop.GRACEFUL:
             margin = min(self._settings.graceful_timeout_seconds * _DRAIN_MARGIN, _MAX_DRAIN_MARGIN_SECONDS)
             await self._wait_for_exchanges(context, deadline - margin)

@@ -4,8 +4,8 @@
 own says where its number comes from.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 KIB = 1024
 
@@ -23,9 +23,21 @@ class HeadLimits:
     field_bytes: int = 8190
     """Longest field line, name to CRLF; longer is 431 (Gunicorn: limit_request_field_size)."""
 
+    unlimited: ClassVar[int] = 2**31
+    """What 0 becomes, so that a check is one comparison."""
+
     head_bytes: int = 64 * KIB
     """Longest head from the request line to the empty line; longer is 431. Above what browsers and proxies send (16 to
     32 KiB are their usual limits), and small enough that 10,000 hostile connections stay below 1 GiB."""
+
+    small_head_bytes: int = field(init=False)
+    """A head up to this size cannot break any limit on the length of a line."""
+
+    def __post_init__(self) -> None:
+        for name in ("request_line_bytes", "fields", "field_bytes"):
+            if getattr(self, name) == 0:
+                object.__setattr__(self, name, self.unlimited)
+        object.__setattr__(self, "small_head_bytes", min(self.request_line_bytes, self.field_bytes, self.head_bytes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

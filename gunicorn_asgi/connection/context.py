@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import sys
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
@@ -54,20 +55,25 @@ class ServingContext:
     __slots__ = (
         "_refusals_logged",
         "_refusals_second",
-        "_task_context",
         "access_log",
         "app",
         "clock",
         "connections",
+        "create_task",
         "draining",
         "encoder",
         "error_log",
         "exchanges",
         "field_parser",
+        "head_limits",
+        "idle_deadline",
+        "keep_alive",
         "loop",
         "proxies",
+        "root_path",
         "settings",
         "state",
+        "task_context",
         "unsent",
     )
 
@@ -86,12 +92,13 @@ class ServingContext:
         """`state` and `task_context` are what lifespan startup left: `scope["state"]` and its context variables."""
         self.app = app
         self.settings = settings
+        self.head_limits = settings.head_limits
+        self.root_path = settings.root_path
         self.loop = loop
         self.field_parser = field_parser
         self.error_log = error_log
         self.access_log = access_log
         self.state = state
-        self._task_context = task_context
         self.proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
         self.encoder = ResponseEncoder(b"gunicorn-asgi" if settings.server_header else b"")
         self.connections: set[Deadlined] = set()
@@ -100,19 +107,24 @@ class ServingContext:
         self.exchanges: set[RunningExchange] = set()
         """Exchanges whose application has not returned."""
         self.draining = False
+        self.keep_alive = settings.keepalive_seconds > 0
+        """Whether a connection may be used again after a response."""
+        self.task_context = task_context
+        """For tasks of requests, each of which gets a copy. Not of the current context: a pipelined request starts from
+        within its predecessor, whose context variables it must not see."""
+        self.create_task = _task_factory(loop)
         self._refusals_second = 0
         self._refusals_logged = 0
         self.clock = Clock(loop, self._on_tick, self._on_date)
+        self.idle_deadline = self.clock.deadline(settings.keepalive_seconds)
+        """The deadline of a connection that becomes idle now; kept here because every request needs it."""
 
-    def create_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
-        """A task in a fresh copy of the context that lifespan startup left.
-
-        Not of the current one: a pipelined request starts from within its predecessor, whose context variables it must
-        not see.
-        """
-        if sys.version_info >= (3, 11):
-            return self.loop.create_task(coroutine, name=name, context=self._task_context.copy())
-        return self._task_context.copy().run(self.loop.create_task, coroutine, name=name)
+    def begin_drain(self) -> None:
+        """From now on every connection is closed after the response that runs on it."""
+        self.draining = True
+        self.keep_alive = False
+        for connection in tuple(self.connections):
+            connection.begin_drain()
 
     def log_refusal(self, peer: str, status: int, reason: str) -> None:
         """One line for a refused request, at most 10 a second; `reason` is a code of ours."""
@@ -132,7 +144,25 @@ class ServingContext:
 
     def _on_tick(self) -> None:
         now = self.clock.now
+        self.idle_deadline = self.clock.deadline(self.settings.keepalive_seconds)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.on_deadline()
         for connection in tuple(self.unsent):
             connection.on_tick()
+
+
+class TaskFactory(Protocol):
+    """`loop.create_task` of Python 3.11."""
+
+    def __call__(
+        self, coroutine: Coroutine[Any, Any, None], *, name: str, context: contextvars.Context
+    ) -> "asyncio.Task[None]": ...
+
+
+def _task_factory(loop: asyncio.AbstractEventLoop) -> TaskFactory:
+    if sys.version_info < (3, 11):
+        return lambda coroutine, *, name, context: context.run(loop.create_task, coroutine, name=name)
+    if loop.get_task_factory() is not None:
+        return loop.create_task
+    # What loop.create_task() does, for 0.25 us less: uvloop passes its keywords on through Python.
+    return functools.partial(asyncio.Task, loop=loop)

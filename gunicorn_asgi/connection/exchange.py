@@ -11,11 +11,12 @@ still gets its 500.
 """
 
 import asyncio
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, Protocol
 
 from ..access_log import AccessRecord
-from ..asgi_types import HTTPScope, ReceiveMessage, SendMessage
+from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
 from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
 from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH
 from .context import ServingContext
@@ -50,7 +51,7 @@ class ResponseStream(Protocol):
     write_gate: Gate
     """Closed while the client does not take what was written."""
 
-    def start(self, status: int, fields: object, *, bodiless: bool) -> int:
+    def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
         """Check and encode a head, but do not send it. The Content-Length in it, or UNKNOWN_LENGTH.
 
         Raises ApplicationError for a head that HTTP does not allow.
@@ -79,10 +80,10 @@ class Exchange:
     """`receive` and `send` of one request, and what becomes of it when the application fails."""
 
     __slots__ = (
+        "_bodiless",
         "_body",
         "_body_complete",
         "_body_gate",
-        "_bodiless",
         "_context",
         "_disconnect_told",
         "_remaining",
@@ -98,18 +99,18 @@ class Exchange:
         "task",
     )
 
-    def __init__(self, context: ServingContext, stream: ResponseStream, scope: HTTPScope, *, has_body: bool) -> None:
+    def __init__(self, context: ServingContext, stream: ResponseStream, scope: HTTPScope, has_body: bool) -> None:
         self._context = context
         self._stream = stream
         self._scope = scope
         self.state = _AWAITING_START
         self.task: asyncio.Task[None] | None = None
         # request side
-        self._body: list[bytes] = []
+        self._body: list[bytes] | tuple[()] = ()
         self._body_complete = not has_body
+        self._body_gate: Gate | None = None
         self._request_ended = False
         self._disconnect_told = False
-        self._body_gate: Gate | None = None
         self.buffered_bytes = 0
         """Content received and not yet taken by the application."""
         # response side
@@ -117,14 +118,16 @@ class Exchange:
         self._remaining = UNKNOWN_LENGTH
         self._sent_bytes = 0
         self._status = 0
-        self._response_headers: list[tuple[bytes, bytes]] = []
+        self._response_headers: Sequence[Field] = ()
         self._started_at = context.loop.time() if context.access_log is not None else 0.0
 
     def begin(self) -> None:
         """Call the application in a task of its own."""
-        scope = self._scope
-        self._context.exchanges.add(self)
-        self.task = self._context.create_task(self._run(), f"{scope['method']} {scope['path']}")
+        context, scope = self._context, self._scope
+        context.exchanges.add(self)
+        self.task = context.create_task(
+            self._run(), name=f"{scope['method']} {scope['path']}", context=context.task_context.copy()
+        )
 
     async def _run(self) -> None:
         try:
@@ -148,7 +151,7 @@ class Exchange:
             if self._body or (self._body_complete and not self._request_ended):
                 body = self._body
                 content = body[0] if len(body) == 1 else b"".join(body)
-                self._body = []
+                self._body = ()
                 self.buffered_bytes = 0
                 self._request_ended = self._body_complete
                 if not self._body_complete:
@@ -171,7 +174,14 @@ class Exchange:
         if self.state is _AWAITING_START:
             if message["type"] != "http.response.start":
                 raise MessageOrderError(self.state.value, message["type"])
-            self._start(message)
+            status = message["status"]
+            fields = message.get("headers", ())
+            if self._context.access_log is not None:
+                self._response_headers = fields = [tuple(field) for field in fields]
+            self._bodiless = bodiless = status in BODYLESS_STATUS or self._scope["method"] == "HEAD"
+            self._remaining = self._stream.start(status, fields, bodiless)
+            self._status = status
+            self.state = _HEAD_HELD
             return
         if message["type"] != "http.response.body" or self.state is _COMPLETE:
             if self.state is _DISCONNECTED:
@@ -208,27 +218,20 @@ class Exchange:
                 self.state = _COMPLETE
             stream.write(body, last)
         if last:
-            self._on_end()
+            if self._body_gate is not None:
+                self._body_gate.wake()
+            if self._context.access_log is not None:
+                self._log_access()
         if too_long:
             raise ApplicationError("the body is longer than the content-length of the response; the rest was cut off")
-
-    def _start(self, message: SendMessage) -> None:
-        status = message["status"]
-        fields = message.get("headers", ())
-        if self._context.access_log is not None:
-            fields = [tuple(field) for field in fields]
-            self._response_headers = fields
-        self._bodiless = status in BODYLESS_STATUS or self._scope["method"] == "HEAD"
-        self._remaining = self._stream.start(status, fields, bodiless=self._bodiless)
-        self._status = status
-        self.state = _HEAD_HELD
 
     # The stream's side
 
     def on_body(self, content: bytes, complete: bool) -> None:
         """More of the request body has arrived, possibly its end."""
         if content:
-            self._body.append(content)
+            self._body = body = self._body or []
+            body.append(content)
             self.buffered_bytes += len(content)
         self._body_complete = complete
         if self._body_gate is not None:
@@ -244,7 +247,7 @@ class Exchange:
         """The client has gone, or its request turned out to be broken."""
         if self.state is not _COMPLETE and self.state is not _DISCONNECTED:
             self.state = _DISCONNECTED
-            self._body.clear()
+            self._body = ()
             if self._status:
                 self._log_access()
         if self._body_gate is not None:
@@ -260,12 +263,6 @@ class Exchange:
         return f"{self._scope['method']} {self._scope['path']!r}"
 
     # Ends
-
-    def _on_end(self) -> None:
-        if self._body_gate is not None:
-            self._body_gate.wake()
-        if self._context.access_log is not None:
-            self._log_access()
 
     def _log_access(self) -> None:
         context = self._context
@@ -303,12 +300,14 @@ class Exchange:
         self._status = 500
         self._bodiless = self._scope["method"] == "HEAD"
         self._stream.close_when_sent()
-        self._stream.start(500, self._response_headers, bodiless=self._bodiless)
+        self._stream.start(500, self._response_headers, self._bodiless)
         self.state = _COMPLETE
         body = b"" if self._bodiless else content
         self._sent_bytes = len(body)
         self._stream.write_first(body, True)
-        self._on_end()
+        if self._body_gate is not None:
+            self._body_gate.wake()
+        self._log_access()
 
 
 def _as_bytes(body: object) -> bytes:

@@ -17,16 +17,16 @@ import struct
 from enum import Enum, auto
 from typing import Any, Final, cast
 
-from ..asgi_types import Address
+from ..asgi_types import Address, ResponseFields
 from ..errors import RemoteProtocolError
 from ..scope import build_http_scope
 from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import (
     HEAD_END,
-    MAX_EMPTY_LINES,
     RequestHead,
     check_incomplete_head,
     read_request_head,
+    skip_empty_lines,
 )
 from ..wire.http1_response import CONTINUE, LAST_CHUNK, STATUS_LINES, UNKNOWN_LENGTH, encode_chunk
 from .clock import NEVER
@@ -69,7 +69,6 @@ class Http1Connection(asyncio.Protocol):
         "_context",
         "_continue_wanted",
         "_discarded_bytes",
-        "_empty_lines",
         "_exchange",
         "_half_closed",
         "_head_lines",
@@ -100,7 +99,6 @@ class Http1Connection(asyncio.Protocol):
         self._reading_paused = False
         self._half_closed = False
         self._pending = b""
-        self._empty_lines = 0
         self._body: BodyDecoder | None = None
         self._discarded_bytes = 0
         self._exchange: Exchange | None = None
@@ -129,7 +127,9 @@ class Http1Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._reading is _HEAD:
-            self._receive_head(self._pending + data if self._pending else data)
+            if self._pending:
+                data = self._pending + data
+            self._receive_head(data)
         elif self._reading is _BODY:
             self._receive_body(data)
         elif self._reading is _AHEAD:
@@ -177,38 +177,37 @@ class Http1Connection(asyncio.Protocol):
         context = self._context
         try:
             if data[0] == 13:  # CR
-                data = self._skip_empty_lines(data)
+                head = skip_empty_lines(data)
+                if not head:
+                    self._await_head(data)
+                    return
+                data = head
             end = data.find(HEAD_END) + 4
-            limits = context.settings.head_limits
             if end < 4:
-                if not self._pending and data:
-                    self.deadline = context.clock.deadline(context.settings.header_timeout_seconds)
-                self._pending = data
-                check_incomplete_head(data, limits)
+                self._await_head(data)
+                check_incomplete_head(data, context.head_limits)
                 return
-            if end > limits.head_bytes:
-                raise RemoteProtocolError(431, "head-too-large")
-            head = read_request_head(data if end == len(data) else data[:end], context.field_parser, limits)
+            rest = b""
+            if end != len(data):
+                data, rest = data[:end], data[end:]
+            request = read_request_head(data, context.field_parser, context.head_limits)
             client, scheme = self._client, self._scheme
-            if self._trusted and not context.proxies.header_names.isdisjoint(head.fields):
-                client, scheme = context.proxies.resolve(head.fields, client, scheme)
+            if self._trusted and not context.proxies.header_names.isdisjoint(request.fields):
+                client, scheme = context.proxies.resolve(request.fields, client, scheme)
         except RemoteProtocolError as error:
             self._refuse(error)
             return
-        self._empty_lines = 0
         self.deadline = NEVER
-        self._http_version = head.http_version
-        self._keep_alive = head.keep_alive and not context.draining and context.settings.keepalive_seconds > 0
+        _, self._http_version, _, _, _, _, _, body_length, self._keep_alive, _ = request
         exchange = Exchange(
             context,
             self,
-            build_http_scope(head, client, self._server, scheme, context.settings.root_path, context.state),
-            has_body=head.body_length != 0,
+            build_http_scope(request, client, self._server, scheme, context.root_path, context.state),
+            body_length != 0,
         )
         self._exchange = exchange
-        rest = data[end:]
-        if head.body_length:
-            self._begin_body(head, rest)
+        if body_length:
+            self._begin_body(request, rest)
         else:
             self._reading = _AHEAD
             self._pending = rest
@@ -216,19 +215,16 @@ class Http1Connection(asyncio.Protocol):
                 self._pause_reading()
         exchange.begin()
 
-    def _skip_empty_lines(self, data: bytes) -> bytes:
-        """Drop empty lines before a request line (RFC 9112 section 2.2), but not without end."""
-        while data.startswith(b"\r\n"):
-            data = data[2:]
-            self._empty_lines += 1
-            if self._empty_lines > MAX_EMPTY_LINES:
-                raise RemoteProtocolError(400, "too-many-empty-lines")
-        return data
+    def _await_head(self, data: bytes) -> None:
+        """Keep the beginning of a head. Its clock starts with its first byte and is not reset by more of them."""
+        if not self._pending:
+            self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
+        self._pending = data
 
-    def _begin_body(self, head: RequestHead, rest: bytes) -> None:
+    def _begin_body(self, request: RequestHead, rest: bytes) -> None:
         self._pending = b""
-        self._continue_wanted = head.expects_continue and not rest
-        self._body = body_decoder(head.body_length, self._context.settings.head_limits)
+        self._continue_wanted = request.expects_continue and not rest
+        self._body = body_decoder(request.body_length, self._context.head_limits)
         self._reading = _BODY
         if rest:
             self._receive_body(rest)
@@ -287,13 +283,12 @@ class Http1Connection(asyncio.Protocol):
 
     # The response stream of the running exchange
 
-    def start(self, status: int, fields: Any, *, bodiless: bool) -> int:
+    def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
         """See `ResponseStream.start`."""
-        encoded = self._context.encoder.encode(status, fields)
-        lines = encoded.lines
-        length = encoded.content_length
+        context = self._context
+        lines, length, close = context.encoder.encode(status, fields)
         self._chunked = False
-        if encoded.close or self._context.draining:
+        if close or not context.keep_alive:
             self._keep_alive = False
         if length == UNKNOWN_LENGTH and not bodiless:
             if self._http_version == "1.1":
@@ -376,7 +371,7 @@ class Http1Connection(asyncio.Protocol):
             self._body = None
             if self._keep_alive and not self._half_closed:
                 self._reading = _HEAD
-                self.deadline = self._context.clock.deadline(self._context.settings.keepalive_seconds)
+                self.deadline = self._context.idle_deadline
                 if self._pending or self._reading_paused:
                     self._begin_next(self._pending)
             elif self._pending:
@@ -396,7 +391,7 @@ class Http1Connection(asyncio.Protocol):
         self._reading = _HEAD
         self._pending = b""
         self._discarded_bytes = 0
-        self.deadline = self._context.clock.deadline(self._context.settings.keepalive_seconds)
+        self.deadline = self._context.idle_deadline
         if rest:
             # Not at once: this runs inside the send() of the application whose response has just ended.
             self._context.loop.call_soon(self._receive_rest, rest)
@@ -417,11 +412,11 @@ class Http1Connection(asyncio.Protocol):
                 self.abort()
                 return
         content = STATUS_LINES[error.status][13:-2]
-        encoded = self._context.encoder.encode(
+        lines, _, _ = self._context.encoder.encode(
             error.status,
             [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(content))],
         )
-        self._transport.write(b"".join([*encoded.lines, b"connection: close\r\n\r\n", content]))
+        self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
         self._linger()
 
     def _linger(self) -> None:

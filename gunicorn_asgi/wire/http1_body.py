@@ -137,9 +137,9 @@ class ChunkedBody:
         limits = self._limits
         self._trailers += 1
         self._trailer_bytes += len(line) + 2
-        if self._trailers > limits.fields > 0:
+        if self._trailers > limits.fields:
             raise RemoteProtocolError(431, "too-many-trailers")
-        if len(line) + 2 > limits.field_bytes > 0 or self._trailer_bytes > limits.head_bytes:
+        if len(line) + 2 > limits.field_bytes or self._trailer_bytes > limits.head_bytes:
             raise RemoteProtocolError(431, "trailers-too-large")
         parse_field_line(line)
 
@@ -153,5 +153,5 @@ class ChunkedBody:
         elif self._expect is _Expect.SIZE:
             if len(line) > MAX_CHUNK_LINE_BYTES + 1:
                 raise RemoteProtocolError(400, "bad-chunk-line")
-        elif len(line) > (self._limits.field_bytes or self._limits.head_bytes):
+        elif len(line) > min(self._limits.field_bytes, self._limits.head_bytes):
             raise RemoteProtocolError(431, "trailers-too-large")

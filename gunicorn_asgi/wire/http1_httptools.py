@@ -1,9 +1,11 @@
 """Field lines by httptools (llhttp, strict: none of its leniencies is ever switched on)."""
 
-from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from ..asgi_types import Field
 from ..errors import RemoteProtocolError
+from .headers import parse_field_line
+from .http1_request import COMMON_METHODS
 
 
 class HttptoolsFieldParser:
@@ -20,19 +22,27 @@ class HttptoolsFieldParser:
         self._fields.append((name.lower(), value.rstrip()))
 
     def parse(self, head: bytes) -> list[Field]:
-        """See `FieldParser.parse`. A method that llhttp does not know is 501."""
+        """See `FieldParser.parse`."""
         self._fields = fields = []
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:
             pass  # Not a failure: llhttp stops here by itself, as it is wanted to.
-        except HttpParserError as error:
-            self.reset()
-            if isinstance(error, HttpParserInvalidMethodError):
-                raise RemoteProtocolError(501, "unknown-method") from None
-            raise RemoteProtocolError(400, "bad-head") from None
+        except HttpParserError:
+            return _read_again(head)
         return fields
 
     def reset(self) -> None:
         """See `FieldParser.reset`."""
         self._parser = HttpRequestParser(self)
+
+
+def _read_again(head: bytes) -> list[Field]:
+    """The fields of a head that llhttp refused, where the verdict is not llhttp's: transfer codings and methods."""
+    request_line, *lines = head[:-4].split(b"\r\n")
+    fields = [parse_field_line(line) for line in lines]
+    if request_line.split(b" ", 1)[0] not in COMMON_METHODS:
+        raise RemoteProtocolError(501, "unknown-method")
+    if all(name != b"transfer-encoding" for name, _ in fields):
+        raise RemoteProtocolError(400, "bad-head")
+    return fields

@@ -2,7 +2,7 @@
 
 import http
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 from ..errors import ApplicationError
 from .headers import FORBIDDEN_IN_VALUE, TOKEN, parse_content_length, parse_list
@@ -11,9 +11,9 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 UNKNOWN_LENGTH: Final = -1
-"""`EncodedHead` of a response without Content-Length."""
+"""Content-Length of a response that names none."""
 
-BODYLESS_STATUS: Final = frozenset((204, 304))
+BODYLESS_STATUS: Final = (204, 304)
 """RFC 9110 section 6.4.1: these never have content."""
 
 # What a field of the application means for the response besides its own line. A number of 0 and more is a
@@ -37,18 +37,9 @@ STATUS_LINES: Final[dict[int, bytes]] = {
 }
 
 
-class EncodedHead:
-    """A checked head, ready to be written but for what frames the body and what concerns the connection."""
-
-    __slots__ = ("close", "content_length", "lines")
-
-    def __init__(self, lines: list[bytes], content_length: int, close: bool) -> None:
-        self.lines = lines
-        """Status line and field lines, each with its CRLF."""
-        self.content_length = content_length
-        """In bytes, or `UNKNOWN_LENGTH`."""
-        self.close = close
-        """Whether the application asks for the connection to be closed; the Connection field itself is left out."""
+EncodedHead: TypeAlias = tuple[list[bytes], int, bool]
+"""A checked head, but for what frames the body and what concerns the connection: status line and field lines, each with
+its CRLF; the Content-Length in bytes or `UNKNOWN_LENGTH`; whether the application asks for the connection to be closed."""
 
 
 class ResponseEncoder:
@@ -70,10 +61,8 @@ class ResponseEncoder:
 
     def encode(self, status: int, fields: Iterable[Iterable[bytes]]) -> EncodedHead:
         """Check and encode a head. Raises ApplicationError for what HTTP.md section 3 forbids."""
-        prefix = self._prefixes.get(status)
-        if prefix is None:
-            prefix = self._prefix(status)
-        lines = [prefix]
+        prefix = self._prefixes.get(status) if type(status) is int else None
+        lines = [prefix if prefix is not None else self._prefix(status)]
         content_length = UNKNOWN_LENGTH
         close = False
         cached = self._cached
@@ -94,14 +83,14 @@ class ResponseEncoder:
             elif meaning != _DROP:
                 lines.append(line)
                 lines[0] = lines[0].replace(self._date if meaning == _DATE else self._server, b"", 1)
-        return EncodedHead(lines, content_length, close)
+        return lines, content_length, close
 
     def _prefix(self, status: int) -> bytes:
         """Status line, Date and Server, the same for all responses of this second."""
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ApplicationError("response status is not an integer from 200 to 999")
         prefix = (STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status) + self._date + self._server
-        self._prefixes[status] = prefix
+        self._prefixes[int(status)] = prefix
         return prefix
 
     def _encode_field(self, field: Iterable[bytes]) -> tuple[bytes, int]:
