@@ -1,6 +1,8 @@
 """Who the client is when trusted proxies stand in between: X-Forwarded-For and the scheme headers."""
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -9,6 +11,13 @@ from .errors import RemoteProtocolError, SettingsError
 
 _X_FORWARDED_FOR: Final = b"x-forwarded-for"
 _MAX_CACHED: Final = 4096
+
+# The outer form of a hop. Whether the digits make an address is left to `ipaddress`; what must not get there is a zone
+# id (`%` and any text), a length that nothing limits, and digits that are not ASCII.
+_HOP: Final = re.compile(
+    r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<ipv4>[0-9.]{7,15}))(?::(?P<port>[0-9]{1,5}))?"
+    r"|(?P<bare>[0-9A-Fa-f:.]{2,45})"
+).fullmatch
 
 
 class TrustedProxies:
@@ -52,9 +61,11 @@ class TrustedProxies:
             client = self._client(forwarded_for) or client
         secure: bool | None = None
         for name, secure_value in self._schemes:
-            value = fields.get(name)
-            if value is not None:
-                is_secure = value == secure_value
+            if name not in fields:
+                continue
+            # A repeated field arrives here as one list, and each of its members must say the same.
+            for member in fields[name].split(b","):
+                is_secure = member.strip(b" \t") == secure_value
                 if secure is not None and secure is not is_secure:
                     raise RemoteProtocolError(400, "contradicting-scheme-headers")
                 secure = is_secure
@@ -70,7 +81,7 @@ class TrustedProxies:
         hops = forwarded_for.decode("latin-1").split(",")
         client: Address | None = None
         for hop in hops[:1] if self._all else reversed(hops):
-            address = _parse_hop(hop.strip())
+            address = _parse_hop(hop.strip(" \t"))
             if address is None:
                 return client
             client = address
@@ -98,16 +109,20 @@ class TrustedProxies:
 
 def _parse_hop(hop: str) -> Address | None:
     """Address and port (0 where none is given) of `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5`."""
-    host, port = hop, "0"
-    if hop.startswith("["):
-        host, _, rest = hop[1:].partition("]")
-        port = rest[1:] if rest.startswith(":") else rest or "0"
-    elif hop.count(":") == 1:
-        host, _, port = hop.partition(":")
-    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    match = _HOP(hop)
+    if match is None:
         return None
+    host = match["bracketed"] or match["ipv4"] or match["bare"]
+    port = int(match["port"] or "0")
+    if port > 65535 or _ip_version(host) != (4 if match["ipv4"] else 6):
+        return None
+    return host, port
+
+
+@lru_cache(maxsize=_MAX_CACHED)  # `ipaddress` needs 2 us, for clients that come again with every request.
+def _ip_version(host: str) -> int | None:
+    """4 or 6; None where `host` is no IP address."""
     try:
-        ip_address(host)
+        return ip_address(host).version
     except ValueError:
         return None
-    return host, int(port)

@@ -98,7 +98,10 @@ class Server:
             state=lifespan.state,
             task_context=lifespan.task_context,
         )
-        listeners = [await self._listen(loop, context, sock) for sock in self._sockets]
+        listeners = [
+            await context.task_context.run(loop.create_task, self._listen(loop, context, sock))
+            for sock in self._sockets
+        ]
         try:
             await self._stop_asked.wait()
             deadline = loop.time() + self._settings.graceful_timeout_seconds

@@ -20,7 +20,7 @@ from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendM
 from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
 from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH
 from .context import ServingContext
-from .flow import Gate
+from .flow import Gate, RequestBody
 
 
 class ExchangeState(Enum):
@@ -81,20 +81,15 @@ class Exchange:
 
     __slots__ = (
         "_bodiless",
-        "_body",
-        "_body_complete",
-        "_body_gate",
         "_context",
-        "_disconnect_told",
         "_remaining",
-        "_request_ended",
+        "_request_body",
         "_response_headers",
         "_scope",
         "_sent_bytes",
         "_started_at",
         "_status",
         "_stream",
-        "buffered_bytes",
         "state",
         "task",
     )
@@ -105,15 +100,8 @@ class Exchange:
         self._scope = scope
         self.state = _AWAITING_START
         self.task: asyncio.Task[None] | None = None
-        # request side
-        self._body: list[bytes] | tuple[()] = ()
-        self._body_complete = not has_body
-        self._body_gate: Gate | None = None
-        self._request_ended = False
-        self._disconnect_told = False
-        self.buffered_bytes = 0
-        """Content received and not yet taken by the application."""
-        # response side
+        # Made on the first receive() where there is no body: most applications never ask for it.
+        self._request_body = RequestBody(context.loop, complete=False) if has_body else None
         self._bodiless = False
         self._remaining = UNKNOWN_LENGTH
         self._sent_bytes = 0
@@ -125,9 +113,7 @@ class Exchange:
         """Call the application in a task of its own."""
         context, scope = self._context, self._scope
         context.exchanges.add(self)
-        self.task = context.create_task(
-            self._run(), name=f"{scope['method']} {scope['path']}", context=context.task_context.copy()
-        )
+        self.task = context.create_task(self._run(), name=f"{scope['method']} {scope['path']}")
 
     async def _run(self) -> None:
         try:
@@ -147,23 +133,20 @@ class Exchange:
 
     async def receive(self) -> ReceiveMessage:
         """The next part of the request body, then `http.disconnect` once the response or the client is gone."""
+        body = self._request_body
+        if body is None:
+            body = self._request_body = RequestBody(self._context.loop, complete=True)
         while True:
-            if self._body or (self._body_complete and not self._request_ended):
-                body = self._body
-                content = body[0] if len(body) == 1 else b"".join(body)
-                self._body = ()
-                self.buffered_bytes = 0
-                self._request_ended = self._body_complete
-                if not self._body_complete:
+            message = body.take()
+            if message is not None:
+                if message["more_body"]:
                     self._stream.on_body_taken()
-                return {"type": "http.request", "body": content, "more_body": not self._body_complete}
-            if self._disconnect_told or self.state is _COMPLETE or self.state is _DISCONNECTED:
+                return message
+            if body.cut_off or self.state is _COMPLETE or self.state is _DISCONNECTED:
                 return {"type": "http.disconnect"}
-            if not self._body_complete:
+            if not body.complete:
                 self._stream.on_body_wanted()
-            if self._body_gate is None:
-                self._body_gate = Gate(self._context.loop)
-            await self._body_gate.wait()
+            await body.wait()
 
     async def send(self, message: SendMessage) -> None:
         """Take the next message of the response.
@@ -183,15 +166,13 @@ class Exchange:
             self._status = status
             self.state = _HEAD_HELD
             return
-        if message["type"] != "http.response.body" or self.state is _COMPLETE:
-            if self.state is _DISCONNECTED:
-                raise ClientDisconnected("the client has gone")
-            raise MessageOrderError(self.state.value, message["type"])
         stream = self._stream
         while stream.write_gate.closed and self.state is not _DISCONNECTED:
             await stream.write_gate.wait()
         if self.state is _DISCONNECTED:
             raise ClientDisconnected("the client has gone")
+        if message["type"] != "http.response.body" or self.state is _COMPLETE:
+            raise MessageOrderError(self.state.value, message["type"])
 
         body = message.get("body", b"")
         last = not message.get("more_body", False)
@@ -218,8 +199,8 @@ class Exchange:
                 self.state = _COMPLETE
             stream.write(body, last)
         if last:
-            if self._body_gate is not None:
-                self._body_gate.wake()
+            if self._request_body is not None:
+                self._request_body.wake()
             if self._context.access_log is not None:
                 self._log_access()
         if too_long:
@@ -227,31 +208,27 @@ class Exchange:
 
     # The stream's side
 
-    def on_body(self, content: bytes, complete: bool) -> None:
-        """More of the request body has arrived, possibly its end."""
-        if content:
-            self._body = body = self._body or []
-            body.append(content)
-            self.buffered_bytes += len(content)
-        self._body_complete = complete
-        if self._body_gate is not None:
-            self._body_gate.wake()
+    def on_body(self, content: bytes, complete: bool) -> int:
+        """More of the request body has arrived, possibly its end. Returns how many bytes the application has to take."""
+        body = self._request_body
+        assert body is not None, "a request without a body got one"
+        body.feed(content, complete)
+        return body.buffered_bytes
 
     def on_half_close(self) -> None:
         """The client sends nothing more. It may still read: tell a waiting application, but let it answer."""
-        self._disconnect_told = True
-        if self._body_gate is not None:
-            self._body_gate.wake()
+        if self._request_body is None:
+            self._request_body = RequestBody(self._context.loop, complete=True)
+        self._request_body.cut()
 
     def on_disconnect(self) -> None:
         """The client has gone, or its request turned out to be broken."""
         if self.state is not _COMPLETE and self.state is not _DISCONNECTED:
             self.state = _DISCONNECTED
-            self._body = ()
             if self._status:
                 self._log_access()
-        if self._body_gate is not None:
-            self._body_gate.wake()
+        if self._request_body is not None:
+            self._request_body.cut()
 
     @property
     def head_sent(self) -> bool:
@@ -280,9 +257,9 @@ class Exchange:
     def _on_error(self, error: BaseException) -> None:
         """The application has failed: 500 while nothing was sent, else break off."""
         state = self.state
-        if state is _DISCONNECTED and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
-            return
-        if not isinstance(error, asyncio.CancelledError):
+        if state is _DISCONNECTED and _is_of_disconnect(error):
+            self._context.error_log.debug("The client left during %s: %r", self.request_path, error)
+        elif not isinstance(error, asyncio.CancelledError):
             self._context.error_log.error("Exception in ASGI application: %s", self.request_path, exc_info=error)
         if state is _AWAITING_START or state is _HEAD_HELD:
             self._send_500()
@@ -305,8 +282,8 @@ class Exchange:
         body = b"" if self._bodiless else content
         self._sent_bytes = len(body)
         self._stream.write_first(body, True)
-        if self._body_gate is not None:
-            self._body_gate.wake()
+        if self._request_body is not None:
+            self._request_body.wake()
         self._log_access()
 
 
@@ -314,3 +291,18 @@ def _as_bytes(body: object) -> bytes:
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     raise ApplicationError(f"the body of 'http.response.body' must be bytes, not {type(body).__name__}")
+
+
+def _is_of_disconnect(error: BaseException | None) -> bool:
+    """Whether an exception is our own ClientDisconnected or what a framework made of it.
+
+    The ASGI specification wants it not to be logged as an error. Starlette raises its own exception in its place, task
+    groups put it into a group.
+    """
+    while error is not None:
+        if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+            return True
+        if any(_is_of_disconnect(member) for member in getattr(error, "exceptions", ())):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

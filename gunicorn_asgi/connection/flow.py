@@ -1,7 +1,9 @@
-"""Back pressure: who waits until something may go on."""
+"""Who waits until something may go on: writers for the client, the application for the body of its request."""
 
 import asyncio
 from typing import Final
+
+from ..asgi_types import HTTPRequestMessage
 
 
 class Gate:
@@ -37,3 +39,51 @@ class Gate:
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
         await waiter
+
+
+class RequestBody:
+    """What has been received of a request body and not yet been taken by the application."""
+
+    __slots__ = ("_chunks", "_gate", "_taken", "buffered_bytes", "complete", "cut_off")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, complete: bool) -> None:
+        self._chunks: list[bytes] = []
+        self._gate = Gate(loop)
+        self._taken = False
+        self.buffered_bytes = 0
+        self.complete = complete
+        """Whether the end has been received."""
+        self.cut_off = False
+        """Whether the client sends nothing more, whatever is missing."""
+
+    def feed(self, content: bytes, complete: bool) -> None:
+        """More has arrived, possibly nothing but the end."""
+        if content:
+            self._chunks.append(content)
+            self.buffered_bytes += len(content)
+        self.complete = complete
+        self._gate.wake()
+
+    def take(self) -> HTTPRequestMessage | None:
+        """All that is here, as the next message for the application; None where it has to wait or has had the end."""
+        chunks = self._chunks
+        if self._taken or not (chunks or self.complete):
+            return None
+        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        self.buffered_bytes = 0
+        self._taken = self.complete
+        return {"type": "http.request", "body": content, "more_body": not self.complete}
+
+    def cut(self) -> None:
+        """Nothing more will come. What is here can still be taken."""
+        self.cut_off = True
+        self._gate.wake()
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        self._gate.wake()
+
+    async def wait(self) -> None:
+        """Wait for the next change."""
+        await self._gate.wait()

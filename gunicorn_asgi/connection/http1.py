@@ -70,6 +70,7 @@ class Http1Connection(asyncio.Protocol):
         "_continue_wanted",
         "_discarded_bytes",
         "_exchange",
+        "_forwarding_names",
         "_half_closed",
         "_head_lines",
         "_http_version",
@@ -80,7 +81,6 @@ class Http1Connection(asyncio.Protocol):
         "_scheme",
         "_server",
         "_transport",
-        "_trusted",
         "_unsent_bytes",
         "_write_deadline",
         "deadline",
@@ -94,7 +94,7 @@ class Http1Connection(asyncio.Protocol):
         self._client: Address | None = None
         self._server: Address | None = None
         self._scheme = "http"
-        self._trusted = False
+        self._forwarding_names: frozenset[bytes] | None = None
         self._reading = _HEAD
         self._reading_paused = False
         self._half_closed = False
@@ -121,16 +121,61 @@ class Http1Connection(asyncio.Protocol):
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         context = self._context
-        self._trusted = context.proxies.trusts(self._client)
+        if context.proxies.trusts(self._client):
+            self._forwarding_names = context.proxies.header_names
         self._transport.set_write_buffer_limits(context.settings.write_buffer_bytes)
         context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._reading is _HEAD:
-            if self._pending:
-                data = self._pending + data
-            self._receive_head(data)
-        elif self._reading is _BODY:
+        if self._reading is not _HEAD:
+            self._receive_other(data)
+            return
+        if self._pending:
+            data = self._pending + data
+        context = self._context
+        try:
+            if data[0] == 13:  # CR
+                head = skip_empty_lines(data)
+                if not head:
+                    self._await_head(data)
+                    return
+                data = head
+            end = data.find(HEAD_END) + 4
+            if end < 4:
+                self._await_head(data)
+                check_incomplete_head(data, context.head_limits)
+                return
+            rest = b""
+            if end != len(data):
+                data, rest = data[:end], data[end:]
+            request = read_request_head(data, context.field_parser, context.head_limits)
+            client, scheme = self._client, self._scheme
+            forwarding_names = self._forwarding_names
+            if forwarding_names is not None and not forwarding_names.isdisjoint(request.fields):
+                client, scheme = context.proxies.resolve(request.fields, client, scheme)
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            return
+        self.deadline = NEVER
+        _, self._http_version, _, _, _, _, _, body_length, self._keep_alive, _ = request
+        exchange = Exchange(
+            context,
+            self,
+            build_http_scope(request, client, self._server, scheme, context.root_path, context.state),
+            body_length != 0,
+        )
+        self._exchange = exchange
+        if body_length:
+            self._begin_body(request, rest)
+        else:
+            self._reading = _AHEAD
+            self._pending = rest
+            if rest:
+                self._pause_reading()
+        exchange.begin()
+
+    def _receive_other(self, data: bytes) -> None:
+        if self._reading is _BODY:
             self._receive_body(data)
         elif self._reading is _AHEAD:
             self._pending += data
@@ -173,48 +218,6 @@ class Http1Connection(asyncio.Protocol):
 
     # Reading
 
-    def _receive_head(self, data: bytes) -> None:
-        context = self._context
-        try:
-            if data[0] == 13:  # CR
-                head = skip_empty_lines(data)
-                if not head:
-                    self._await_head(data)
-                    return
-                data = head
-            end = data.find(HEAD_END) + 4
-            if end < 4:
-                self._await_head(data)
-                check_incomplete_head(data, context.head_limits)
-                return
-            rest = b""
-            if end != len(data):
-                data, rest = data[:end], data[end:]
-            request = read_request_head(data, context.field_parser, context.head_limits)
-            client, scheme = self._client, self._scheme
-            if self._trusted and not context.proxies.header_names.isdisjoint(request.fields):
-                client, scheme = context.proxies.resolve(request.fields, client, scheme)
-        except RemoteProtocolError as error:
-            self._refuse(error)
-            return
-        self.deadline = NEVER
-        _, self._http_version, _, _, _, _, _, body_length, self._keep_alive, _ = request
-        exchange = Exchange(
-            context,
-            self,
-            build_http_scope(request, client, self._server, scheme, context.root_path, context.state),
-            body_length != 0,
-        )
-        self._exchange = exchange
-        if body_length:
-            self._begin_body(request, rest)
-        else:
-            self._reading = _AHEAD
-            self._pending = rest
-            if rest:
-                self._pause_reading()
-        exchange.begin()
-
     def _await_head(self, data: bytes) -> None:
         """Keep the beginning of a head. Its clock starts with its first byte and is not reset by more of them."""
         if not self._pending:
@@ -245,8 +248,8 @@ class Http1Connection(asyncio.Protocol):
             self._body = None
             self._reading = _AHEAD
             self._pending = decoder.rest
-        exchange.on_body(content, decoder.complete)
-        if self._pending or exchange.buffered_bytes >= self._context.settings.read_buffer_bytes:
+        untaken_bytes = exchange.on_body(content, decoder.complete)
+        if self._pending or untaken_bytes >= self._context.settings.read_buffer_bytes:
             self._pause_reading()
 
     def _receive_unwanted(self, data: bytes) -> None:
@@ -368,7 +371,6 @@ class Http1Connection(asyncio.Protocol):
     def _end_response(self) -> None:
         self._exchange = None
         if self._reading is _AHEAD:
-            self._body = None
             if self._keep_alive and not self._half_closed:
                 self._reading = _HEAD
                 self.deadline = self._context.idle_deadline
@@ -394,7 +396,7 @@ class Http1Connection(asyncio.Protocol):
         self.deadline = self._context.idle_deadline
         if rest:
             # Not at once: this runs inside the send() of the application whose response has just ended.
-            self._context.loop.call_soon(self._receive_rest, rest)
+            self._context.loop.call_soon(self._receive_rest, rest, context=self._context.task_context)
         self._resume_reading()
 
     def _receive_rest(self, rest: bytes) -> None:

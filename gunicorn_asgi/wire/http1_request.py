@@ -86,10 +86,11 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> R
             _check_line_sizes(head, limits)
         try:
             method, target, rest = head.split(b" ", 2)
-        except ValueError:
+            is_origin_form = target[0] == 47  # "/"
+        except (ValueError, IndexError):
             raise RemoteProtocolError(400, "bad-request-line") from None
-        is_http_11 = rest.startswith(b"HTTP/1.1\r\n")
-        if not is_http_11 and not rest.startswith(b"HTTP/1.0\r\n"):
+        is_http_11 = rest[:10] == b"HTTP/1.1\r\n"
+        if not is_http_11 and rest[:10] != b"HTTP/1.0\r\n":
             raise _version_error(rest)
         method_name = COMMON_METHODS.get(method) or _other_method(method)
 
@@ -100,7 +101,7 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> R
         if len(fields) != len(headers):
             fields = join_repeated(headers)
 
-        if target[0:1] != b"/":
+        if not is_origin_form:
             target = _other_target_form(target, method, headers, fields, not is_http_11)
         try:
             path = target.decode("ascii")

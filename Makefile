@@ -1,0 +1,59 @@
+# Needs Python 3, make and a package index; everything else goes into a virtual environment below this directory.
+#
+#   make run [PORT=8000] [HOST=0.0.0.0]    serve the example on a free (or the given) port
+#   make test [PYTHON=python3.12]          run the whole test suite
+#   make coverage, lint, format, bench, clean
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 0
+# Options for pytest, such as TESTS=tests/wire or TESTS="-k keep_alive".
+TESTS ?=
+JOBS ?= 4
+
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test coverage lint format bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+run: $(VENV)/.examples
+	@cd examples && exec ../$(BIN)/gunicorn --config gunicorn.conf.py --bind $(HOST):$(PORT) fastapi_app:app
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest -n $(JOBS) -q $(TESTS)
+
+coverage: $(VENV)/.test
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m pytest -n $(JOBS) -q --cov --cov-report=term $(TESTS)
+
+lint: $(VENV)/.lint
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy gunicorn_asgi tests benchmarks examples
+
+format: $(VENV)/.lint
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks
+
+clean:
+	@rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+
+# One stamp file for each dependency group that the environment holds.
+$(VENV)/.examples $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml
+	@echo "Installing the $* environment into $(VENV) ..."
+	@$(PIP) install -qq --editable . --group $*
+	@touch $@
+
+# Dependency groups need pip 25.1; a fresh virtual environment may hold an older one.
+$(VENV)/.pip:
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -qq --upgrade 'pip>=25.1'
+	@touch $@

@@ -1,0 +1,47 @@
+"""Applications whose lifespan does something special."""
+
+from typing import Any
+
+from .probe import Receive, Scope, Send, note, respond
+
+
+async def startup_failed(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "the database is away"})
+
+
+async def raises(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that knows nothing of lifespan."""
+    if scope["type"] != "http":
+        raise KeyError(scope["type"])
+    await respond(send, b"hello")
+
+
+async def counts_lifespans(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tells whether it was asked to start."""
+    if scope["type"] == "lifespan":
+        await receive()
+        scope["state"]["asked"] = True
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await respond(send, repr(scope["state"]).encode())
+
+
+async def shared_state(scope: Scope, receive: Receive, send: Send) -> None:
+    """State is copied for each request, but not what it holds."""
+    state: dict[str, Any] = scope["state"]
+    if scope["type"] == "lifespan":
+        await receive()
+        state["visits"] = []
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await note("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    state["visits"].append(scope["path"])
+    leaked = "leaked" in state
+    state["leaked"] = True
+    await respond(send, f"{state['visits']} {leaked}".encode())

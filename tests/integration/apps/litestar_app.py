@@ -1,0 +1,46 @@
+"""The routes of test_frameworks.py in Litestar."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from litestar import Litestar, Request, Response, get, head, post
+from litestar.response import File, Stream
+
+from .contents import DOCUMENT, FILE, PIECES
+
+
+@get("/json")
+async def document() -> dict[str, object]:
+    return dict(DOCUMENT)
+
+
+@head("/json")
+async def document_head() -> None:
+    return None
+
+
+@get("/stream")
+async def stream() -> Stream:
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in PIECES:
+            yield piece
+
+    return Stream(pieces(), media_type="text/plain")
+
+
+@get("/file")
+async def file() -> File:
+    return File(FILE, media_type="text/plain")
+
+
+@post("/upload")
+async def upload(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return Response(await request.body(), media_type="application/octet-stream")
+
+
+@get("/error")
+async def error() -> None:
+    raise ValueError("raised on purpose")
+
+
+app = Litestar([document, document_head, stream, file, upload, error], request_max_body_size=None)

@@ -1,0 +1,275 @@
+"""A plain ASGI application that does what a test asks for, and tells what it has seen.
+
+The first segment of the path names the function. What happens to a request is written into a journal; `/journal/NAME`
+answers as soon as NAME is in there, so that a test can wait for it.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+PIECE: Final = b"0123456789abcdef" * 4096
+"""64 KiB."""
+
+_journal: dict[str, Any] = {}
+_journal_grew = asyncio.Condition()
+_released = asyncio.Event()
+
+
+async def note(name: str, value: Any = None) -> None:
+    """Write into the journal, and into a file that outlives the process where the test asks for one."""
+    if path := os.environ.get("PROBE_JOURNAL"):
+        with Path(path).open("a") as file:  # noqa: ASYNC230  # A line of text into a local file.
+            file.write(f"{name}\n")
+    async with _journal_grew:
+        _journal[name] = value
+        _journal_grew.notify_all()
+
+
+async def respond(send: Send, body: bytes, status: int = 200, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), *fields]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def read_body(receive: Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        assert message["type"] == "http.request", message
+        parts.append(message["body"])
+        if not message["more_body"]:
+            return b"".join(parts)
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"hello")
+
+
+async def target(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with path and query string."""
+    await respond(send, scope["path"].encode() + b"?" + scope["query_string"])
+
+
+async def pid(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"%d" % os.getpid())
+
+
+async def scope_of_request(scope: Scope, receive: Receive, send: Send) -> None:
+    shown = {
+        **scope,
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
+        "raw_path": scope["raw_path"].decode("latin-1"),
+        "query_string": scope["query_string"].decode("latin-1"),
+    }
+    await respond(send, json.dumps(shown).encode())
+
+
+async def journal(scope: Scope, receive: Receive, send: Send) -> None:
+    name = scope["path"].removeprefix("/journal/")
+    async with _journal_grew:
+        await _journal_grew.wait_for(lambda: name in _journal)
+    await respond(send, json.dumps(_journal[name]).encode())
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send each part of the body back as it comes, in chunks."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    more = True
+    while more:
+        message = await receive()
+        assert message["type"] == "http.request", message
+        more = message["more_body"]
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
+
+async def size(scope: Scope, receive: Receive, send: Send) -> None:
+    """Count the bytes of the body without keeping them, and the most that came at once."""
+    total = largest = 0
+    while True:
+        message = await receive()
+        assert message["type"] == "http.request", message
+        total += len(message["body"])
+        largest = max(largest, len(message["body"]))
+        if not message["more_body"]:
+            break
+    await respond(send, json.dumps({"total": total, "largest": largest}).encode())
+
+
+async def whole_body(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell that the request has come, read its body, and answer with it."""
+    await note("begun")
+    await respond(send, await read_body(receive))
+
+
+async def download(scope: Scope, receive: Receive, send: Send) -> None:
+    """As many pieces of 64 KiB as the query string says, without a length."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(int(scope["query_string"])):
+        await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def blocked_download(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send until `send()` waits, tell after how many pieces, then send so many again."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    sent = 0
+    while True:
+        sending = asyncio.ensure_future(send({"type": "http.response.body", "body": PIECE, "more_body": True}))
+        sent += 1
+        _, waiting = await asyncio.wait({sending}, timeout=1.0)
+        if waiting:
+            break
+    await note("blocked", sent)
+    await sending
+    await send({"type": "http.response.body", "body": PIECE * sent})
+
+
+async def status(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the status that the query string says, and with content, which some must not have."""
+    headers = [(b"etag", b'"1"')]
+    await send({"type": "http.response.start", "status": int(scope["query_string"]), "headers": headers})
+    await send({"type": "http.response.body", "body": b"content"})
+
+
+async def ignore_body(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"ignored")
+
+
+async def hold(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer when `/release` is asked for."""
+    await note("held")
+    try:
+        await _released.wait()
+    except asyncio.CancelledError:
+        await note("cancelled")
+        raise
+    _released.clear()
+    await respond(send, b"released")
+
+
+async def release(scope: Scope, receive: Receive, send: Send) -> None:
+    _released.set()
+    await respond(send, b"releasing")
+
+
+async def await_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait in `receive()` until the client has gone, then try to answer."""
+    key = scope["query_string"].decode()
+    await note(f"waiting-{key}")
+    types = []
+    while True:
+        message = await receive()
+        types.append(message["type"])
+        if message["type"] == "http.disconnect":
+            break
+    await note(f"disconnect-{key}", types)
+    await respond(send, b"nobody reads this")
+
+
+async def half_closed(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer long after the client has stopped sending."""
+    await asyncio.sleep(2.5)
+    await respond(send, b"late but whole")
+
+
+async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send until the client has gone."""
+    key = scope["query_string"].decode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    try:
+        while True:
+            await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+            await asyncio.sleep(0)
+    except OSError as error:
+        await note(f"gone-{key}", type(error).__name__)
+        raise
+
+
+async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ValueError("raised on purpose, before the head")
+
+
+async def fail_after_start(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    raise ValueError("raised on purpose, after the start message")
+
+
+async def fail_after_head(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"the beginning", "more_body": True})
+    raise ValueError("raised on purpose, after the head")
+
+
+async def send_messages(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the messages that the body of the request holds; note the error of the first that is refused."""
+    spoken = json.loads(await read_body(receive))
+    key = scope["query_string"].decode()
+    try:
+        for message in spoken:
+            if "body" in message:
+                message["body"] = message["body"].encode()
+            if "headers" in message:
+                message["headers"] = [[part.encode("latin-1") for part in field] for field in message["headers"]]
+            await send(message)
+    except Exception as error:
+        await note(f"refused-{key}", [type(error).__name__, str(error)])
+        raise
+    await note(f"refused-{key}", None)
+
+
+async def block_loop(scope: Scope, receive: Receive, send: Send) -> None:
+    time.sleep(60)  # noqa: ASYNC251  # This is what the test is about.
+
+
+FUNCTIONS: Final = {
+    "await-disconnect": await_disconnect,
+    "block-loop": block_loop,
+    "blocked-download": blocked_download,
+    "download": download,
+    "echo": echo,
+    "endless": endless,
+    "fail": fail,
+    "fail-after-head": fail_after_head,
+    "fail-after-start": fail_after_start,
+    "half-closed": half_closed,
+    "hello": hello,
+    "hold": hold,
+    "ignore-body": ignore_body,
+    "journal": journal,
+    "pid": pid,
+    "release": release,
+    "scope": scope_of_request,
+    "send": send_messages,
+    "size": size,
+    "status": status,
+    "target": target,
+    "whole-body": whole_body,
+}
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    assert (await receive())["type"] == "lifespan.startup"
+    await asyncio.sleep(float(os.environ.get("PROBE_STARTUP_SECONDS", "0")))
+    scope["state"]["from_lifespan"] = "set in startup"
+    await note("startup")
+    await send({"type": "lifespan.startup.complete"})
+    assert (await receive())["type"] == "lifespan.shutdown"
+    await note("shutdown")
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan(scope, receive, send)
+        return
+    function = FUNCTIONS.get(scope["path"].lstrip("/").split("/")[0], target)
+    await function(scope, receive, send)
