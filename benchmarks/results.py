@@ -48,7 +48,7 @@ class Comparison:
         """The other side, as tables and pictures call it."""
         if self.other.workload == self.workload.name:
             return SERVERS[self.other.server].title
-        return f"{SERVERS[self.other.server].title}, {self.other.workload}"
+        return f"{self.other.server} in {self.other.workload}"
 
     @property
     def verdict(self) -> str:

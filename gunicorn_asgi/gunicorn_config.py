@@ -35,11 +35,17 @@ def settings_from(cfg: Config) -> Settings:
 def ssl_context_from(cfg: Config) -> ssl.SSLContext | None:
     """The TLS context that Gunicorn's settings describe, its `ssl_context` hook applied; None for cleartext.
 
-    Raises what `ssl` raises for a certificate or key that cannot be used: nothing is ever served in clear instead.
+    Raises SettingsError for a certificate, key or cipher that cannot be used: nothing is ever served in clear instead.
     """
     if not cfg.is_ssl:
         return None
-    context: ssl.SSLContext = gunicorn_sock.ssl_context(cfg)
+    try:
+        context: ssl.SSLContext = gunicorn_sock.ssl_context(cfg)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError.
+        raise SettingsError(
+            f"TLS cannot be set up with certfile={cfg.certfile!r}, keyfile={cfg.keyfile!r}, ca_certs={cfg.ca_certs!r}, "
+            f"ciphers={cfg.ciphers!r}: {error}; check that the files exist, can be read and belong together"
+        ) from None
     return context
 
 

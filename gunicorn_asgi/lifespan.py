@@ -10,6 +10,9 @@ from .connection.context import ErrorLog
 from .errors import ApplicationError, LifespanFailed, MessageOrderError
 from .scope import ASGI_VERSIONS
 
+ABANDON_SECONDS: Final = 1.0
+"""How long a cancelled lifespan task may take. SIGTERM during startup has to end the worker within 2 s."""
+
 
 class LifespanState(Enum):
     """Where the dialogue stands. The value completes the sentence of a `MessageOrderError`."""
@@ -59,6 +62,12 @@ class Lifespan:
             self._error_log.info("ASGI lifespan is not supported by the application: %r", error)
         self._state = LifespanState.ENDED
 
+    async def abandon(self) -> None:
+        """End the task of a startup that is no longer wanted."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=ABANDON_SECONDS)
+
     async def shutdown(self, timeout_seconds: float) -> None:
         """Run the application's shutdown, if it was started, for at most `timeout_seconds`. Failures are logged."""
         task = self._task
@@ -71,8 +80,7 @@ class Lifespan:
             await asyncio.wait({task}, timeout=timeout_seconds)
         if not task.done():
             self._error_log.error("ASGI lifespan shutdown did not end within %.1f s; cancelled", timeout_seconds)
-            task.cancel()
-            await asyncio.wait({task}, timeout=1.0)
+            await self.abandon()
         elif not task.cancelled() and (error := task.exception()) is not None:
             self._error_log.error("Exception in ASGI lifespan shutdown", exc_info=error)
         elif self._failure is not None:

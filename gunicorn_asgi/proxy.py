@@ -48,7 +48,7 @@ class TrustedProxies:
                 ) from None
 
     def trusts(self, peer: Address | None) -> bool:
-        """Whether `peer` may speak for others. A peer on a unix socket has no address and is trusted, as in Gunicorn."""
+        """Whether `peer` may speak for others. One on a unix socket has no address and is trusted, as in Gunicorn."""
         return peer is None or peer[1] is None or self._trusts_host(peer[0])
 
     def resolve(self, fields: dict[bytes, bytes], client: Address | None, scheme: str) -> tuple[Address | None, str]:

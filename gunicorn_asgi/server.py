@@ -54,6 +54,8 @@ class Server:
         self._error_log = error_log
         self._access_log = access_log
         self._heartbeat = heartbeat
+        self.serving = False
+        """Whether the listeners have ever been open: before that, every failure is a failure to boot."""
         self._stop: Stop | None = None
         self._stop_asked = asyncio.Event()
         self._quick_stop_asked = asyncio.Event()
@@ -71,10 +73,19 @@ class Server:
 
         Raises LifespanFailed when the application does not start.
         """
-        heartbeat = asyncio.get_running_loop().create_task(self._beat(), name="heartbeat")
+        loop = asyncio.get_running_loop()
+        heartbeat = loop.create_task(self._beat(), name="heartbeat")
         try:
             lifespan = Lifespan(self._app, self._settings.lifespan, self._error_log)
-            await lifespan.startup()
+            startup = loop.create_task(lifespan.startup(), name="lifespan startup")
+            stop = loop.create_task(self._stop_asked.wait(), name="stop")
+            await asyncio.wait({startup, stop}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if not startup.done():
+                startup.cancel()
+                await lifespan.abandon()
+                return
+            startup.result()
             shutdown_seconds = await self._serve_requests(lifespan)
             await lifespan.shutdown(shutdown_seconds)
         finally:
@@ -102,6 +113,7 @@ class Server:
             await context.task_context.run(loop.create_task, self._listen(loop, context, sock))
             for sock in self._sockets
         ]
+        self.serving = True
         try:
             await self._stop_asked.wait()
             deadline = loop.time() + self._settings.graceful_timeout_seconds

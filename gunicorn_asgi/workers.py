@@ -28,6 +28,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
     def check_config(cls, cfg: Config, log: Logger) -> None:
         """Called by Gunicorn's master before the first fork. Raises SettingsError for what cannot be honoured."""
         settings_from(cfg)
+        ssl_context_from(cfg)
         cls.field_parser()
 
     @staticmethod
@@ -52,14 +53,15 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         return uvloop.new_event_loop
 
     def run(self) -> None:
-        """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded."""
+        """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded.
+
+        Exits with `Arbiter.WORKER_BOOT_ERROR` when anything fails before the worker serves, so that the master stops
+        instead of starting one worker after the other.
+        """
         loop = self.loop_factory()()
         asyncio.set_event_loop(loop)
         try:
             loop.run_until_complete(self._serve())
-        except LifespanFailed as error:
-            self.log.error("Application startup failed: %s", error, exc_info=error.__cause__)
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
@@ -67,24 +69,33 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        access_log = self._access_log(loop)
-        server = Server(
-            app=self.wsgi,
-            settings=settings_from(self.cfg),
-            sockets=[listener.sock for listener in self.sockets],
-            ssl_context=ssl_context_from(self.cfg),
-            field_parser=self.field_parser(),
-            error_log=self.log,
-            access_log=access_log,
-            heartbeat=self.notify,
-        )
-        for number, how in _STOP_SIGNALS.items():
-            loop.add_signal_handler(number, self._on_stop_signal, server, how)
-        if not self.alive:  # SIGTERM came while the application was loaded.
-            return
-        await server.serve()
-        if isinstance(access_log, StreamAccessLog):
-            access_log.flush()
+        server: Server | None = None
+        try:
+            access_log = self._access_log(loop)
+            server = Server(
+                app=self.wsgi,
+                settings=settings_from(self.cfg),
+                sockets=[listener.sock for listener in self.sockets],
+                ssl_context=ssl_context_from(self.cfg),
+                field_parser=self.field_parser(),
+                error_log=self.log,
+                access_log=access_log,
+                heartbeat=self.notify,
+            )
+            for number, how in _STOP_SIGNALS.items():
+                loop.add_signal_handler(number, self._on_stop_signal, server, how)
+            if self.alive:  # Else SIGTERM came while the application was loaded.
+                await server.serve()
+            if isinstance(access_log, StreamAccessLog):
+                access_log.flush()
+        except Exception as error:
+            if server is not None and server.serving:
+                raise
+            if isinstance(error, LifespanFailed):
+                self.log.error("Application startup failed: %s", error, exc_info=error.__cause__)
+            else:
+                self.log.error("The worker cannot start", exc_info=error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def _on_stop_signal(self, server: Server, how: Stop) -> None:
         self.alive = False

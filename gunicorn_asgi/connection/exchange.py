@@ -209,7 +209,7 @@ class Exchange:
     # The stream's side
 
     def on_body(self, content: bytes, complete: bool) -> int:
-        """More of the request body has arrived, possibly its end. Returns how many bytes the application has to take."""
+        """More of the body has arrived, possibly its end. Returns how many bytes the application has to take."""
         body = self._request_body
         assert body is not None, "a request without a body got one"
         body.feed(content, complete)

@@ -186,16 +186,15 @@ class Http1Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep the sending side open while a response is owed (RFC 9112 section 9.6: a client may half-close)."""
         self._half_closed = True
-        exchange = self._exchange
-        if exchange is None or self._scheme == "https":
-            return False
-        if self._reading is _BODY:
-            # Without its end a body is not a request that may be answered.
-            exchange.on_disconnect()
-            return False
+        if self._scheme == "https":
+            return False  # TLS has no half-closed connections; asyncio would warn about True.
         if self._reading is _AHEAD:
             self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
-        return self._reading is _AHEAD
+            return True
+        if self._exchange is not None:
+            # Without its end a body is not a request that may be answered.
+            self._exchange.on_disconnect()
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
@@ -270,7 +269,9 @@ class Http1Connection(asyncio.Protocol):
             return
         if decoder.complete:
             self._body = None
-            self._begin_next(decoder.rest)
+            self._reading = _AHEAD
+            self._pending = decoder.rest
+            self._begin_next()
         elif self._discarded_bytes > settings.linger_bytes:
             self._linger()
 
@@ -282,7 +283,8 @@ class Http1Connection(asyncio.Protocol):
     def _resume_reading(self) -> None:
         if self._reading_paused and not self._transport.is_closing():
             self._reading_paused = False
-            self._transport.resume_reading()
+            if not self._half_closed:
+                self._transport.resume_reading()
 
     # The response stream of the running exchange
 
@@ -371,11 +373,11 @@ class Http1Connection(asyncio.Protocol):
     def _end_response(self) -> None:
         self._exchange = None
         if self._reading is _AHEAD:
-            if self._keep_alive and not self._half_closed:
+            if self._keep_alive and not self._half_closed and not self._pending and not self._reading_paused:
                 self._reading = _HEAD
                 self.deadline = self._context.idle_deadline
-                if self._pending or self._reading_paused:
-                    self._begin_next(self._pending)
+            elif self._keep_alive and (self._pending or not self._half_closed):
+                self._schedule_next()
             elif self._pending:
                 self._linger()
             else:
@@ -385,23 +387,27 @@ class Http1Connection(asyncio.Protocol):
             self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
             self._resume_reading()
         else:
-            # Also where a 100 was never sent: the client may now send its body or leave it out (RFC 9110 section 10.1.1).
+            # Also where a 100 was never sent: the client may now send its body or not (RFC 9110 section 10.1.1).
             self._linger()
 
-    def _begin_next(self, rest: bytes) -> None:
-        """Go on with the bytes that have come behind a request."""
+    def _schedule_next(self) -> None:
+        """Go on with the bytes that have come behind a request, but not at once: this runs inside the send() of the
+        application whose response has just ended. Until then the connection stays in AHEAD, so that bytes which arrive
+        meanwhile queue up behind the others."""
+        self._context.loop.call_soon(self._begin_next, context=self._context.task_context)
+
+    def _begin_next(self) -> None:
+        if self._reading is not _AHEAD or self._transport.is_closing():
+            return
         self._reading = _HEAD
-        self._pending = b""
         self._discarded_bytes = 0
         self.deadline = self._context.idle_deadline
-        if rest:
-            # Not at once: this runs inside the send() of the application whose response has just ended.
-            self._context.loop.call_soon(self._receive_rest, rest, context=self._context.task_context)
+        data, self._pending = self._pending, b""
         self._resume_reading()
-
-    def _receive_rest(self, rest: bytes) -> None:
-        if self._reading is _HEAD and not self._transport.is_closing():
-            self.data_received(rest)
+        if data:
+            self.data_received(data)
+        if self._reading is _HEAD and self._half_closed:
+            self._close()
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer what cannot be served, or no longer, and let go of the connection."""

@@ -13,7 +13,7 @@ MAX_CHUNK_LINE_BYTES: Final = 4096
 MAX_EXTENSION_BYTES: Final = 16 * 1024
 """Chunk extensions a body, all together. Nobody uses them, so whoever sends this much does it to hurt."""
 
-# RFC 9112 section 7.1; at most 16 digits, what 64 bits hold. Extensions are skipped, but never with control bytes in them.
+# RFC 9112 section 7.1; at most 16 digits, what 64 bits hold. Extensions are skipped, with control bytes refused.
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _CONTROL_IN_LINE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
@@ -68,7 +68,17 @@ class _Expect(Enum):
 class ChunkedBody:
     """A body in chunked transfer coding. Trailers are checked under the limits of the head and dropped."""
 
-    __slots__ = ("_expect", "_extension_bytes", "_limits", "_line", "_remaining", "_trailer_bytes", "_trailers", "complete", "rest")
+    __slots__ = (
+        "_expect",
+        "_extension_bytes",
+        "_limits",
+        "_line",
+        "_remaining",
+        "_trailer_bytes",
+        "_trailers",
+        "complete",
+        "rest",
+    )
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits

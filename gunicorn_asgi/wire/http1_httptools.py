@@ -23,7 +23,8 @@ class HttptoolsFieldParser:
 
     def parse(self, head: bytes) -> list[Field]:
         """See `FieldParser.parse`."""
-        self._fields = fields = []
+        fields: list[Field] = []
+        self._fields = fields
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:

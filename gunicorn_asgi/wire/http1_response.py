@@ -38,8 +38,11 @@ STATUS_LINES: Final[dict[int, bytes]] = {
 
 
 EncodedHead: TypeAlias = tuple[list[bytes], int, bool]
-"""A checked head, but for what frames the body and what concerns the connection: status line and field lines, each with
-its CRLF; the Content-Length in bytes or `UNKNOWN_LENGTH`; whether the application asks for the connection to be closed."""
+"""A checked head without what frames the body and what concerns the connection.
+
+Status line and field lines, each with its CRLF; the Content-Length in bytes or `UNKNOWN_LENGTH`; whether the
+application asks for the connection to be closed.
+"""
 
 
 class ResponseEncoder:

@@ -1,0 +1,161 @@
+"""What a connection finds around it, for tests: a log and an access log that remember, and a loop whose time can pass."""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+from gunicorn_asgi.access_log import AccessRecord
+from gunicorn_asgi.asgi_types import Application, HTTPScope, SendMessage
+from gunicorn_asgi.connection.context import ServingContext
+from gunicorn_asgi.settings import Settings
+from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
+
+T = TypeVar("T")
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+STEP_SECONDS: Final = 10.0
+"""For one wait of a test: far above what it takes, so that only what hangs is hit."""
+
+LOOPS: Final[dict[str, LoopFactory]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+class RecordingLog:
+    """An error log that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.exceptions: list[BaseException] = []
+
+    def debug(self, msg: str, *args: object) -> None:
+        self.lines.append(("debug", msg % args))
+
+    def info(self, msg: str, *args: object) -> None:
+        self.lines.append(("info", msg % args))
+
+    def warning(self, msg: str, *args: object) -> None:
+        self.lines.append(("warning", msg % args))
+
+    def error(self, msg: str, *args: object, exc_info: Any = None) -> None:
+        self.lines.append(("error", msg % args))
+        if exc_info is not None:
+            self.exceptions.append(exc_info)
+
+    def of(self, level: str) -> list[str]:
+        """The lines of one level."""
+        return [text for line_level, text in self.lines if line_level == level]
+
+
+class RecordingAccessLog:
+    """An access log that remembers."""
+
+    def __init__(self) -> None:
+        self.records: list[AccessRecord] = []
+
+    def write(self, record: AccessRecord) -> None:
+        self.records.append(record)
+
+    @property
+    def lines(self) -> list[tuple[str, int, int]]:
+        """Path, status and content bytes of each record."""
+        return [(record.scope["path"], record.status, record.sent_bytes) for record in self.records]
+
+
+class PassingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time can be moved on, so that a clock is tested without waiting for it."""
+
+    _passed_seconds = 0.0
+
+    def time(self) -> float:
+        return super().time() + self._passed_seconds
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let `seconds` pass in small steps, with all timers that fall due."""
+        while seconds > 0:
+            step = min(seconds, 0.5)
+            seconds -= step
+            self._passed_seconds += step
+            await turns(3)
+
+
+async def turns(count: int = 12) -> None:
+    """Let the loop turn. Without sockets all that was set off by now has then happened."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def soon(awaitable: Awaitable[T]) -> T:
+    """The result of what must not hang."""
+    return await asyncio.wait_for(awaitable, STEP_SECONDS)
+
+
+def run(main: Coroutine[Any, Any, T], new_loop: LoopFactory = asyncio.new_event_loop) -> T:
+    """Run `main` on a loop of its own. What the loop has to complain about fails the test."""
+    complaints: list[dict[str, Any]] = []
+    loop = new_loop()
+    loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    try:
+        result = loop.run_until_complete(main)
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(_ended(left))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+    assert complaints == []
+    return result
+
+
+async def _ended(tasks: "set[asyncio.Task[Any]]") -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=STEP_SECONDS)
+
+
+def serving_context(
+    app: Application,
+    *,
+    settings: Settings | None = None,
+    log: RecordingLog | None = None,
+    access_log: RecordingAccessLog | None = None,
+    task_context: contextvars.Context | None = None,
+) -> ServingContext:
+    """A context on the running loop."""
+    return ServingContext(
+        app=app,
+        settings=settings or Settings(),
+        loop=asyncio.get_running_loop(),
+        field_parser=HttptoolsFieldParser(),
+        error_log=log or RecordingLog(),
+        access_log=access_log,
+        state={},
+        task_context=task_context or contextvars.copy_context(),
+    )
+
+
+def http_scope(path: str = "/", method: str = "GET") -> HTTPScope:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("192.0.2.1", 50000),
+        "scheme": "http",
+        "method": method,
+        "root_path": "",
+        "path": path,
+        "raw_path": path.encode("utf-8"),
+        "query_string": b"",
+        "headers": [],
+        "state": {},
+    }
+
+
+def start(status: int = 200, *fields: tuple[bytes, bytes]) -> SendMessage:
+    return {"type": "http.response.start", "status": status, "headers": list(fields)}
+
+
+def body(content: bytes = b"", *, more: bool = False) -> SendMessage:
+    return {"type": "http.response.body", "body": content, "more_body": more}
