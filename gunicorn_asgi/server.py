@@ -18,6 +18,12 @@ from .wire.http1_request import FieldParser
 QUICK_SHUTDOWN_SECONDS: Final = 2.0
 """For tasks and lifespan after SIGINT or SIGQUIT: Gunicorn's master kills 2 s after it has asked for a quick stop."""
 
+DRAIN_POLL_SECONDS: Final = 0.02
+"""How often a drain looks whether it is done: once a life, so that no request has to report its end to anybody."""
+
+LAST_FLUSH_SECONDS: Final = 0.5
+"""For the last bytes of responses that are complete, before the connections are cut."""
+
 # Of graceful_timeout, kept for cancelling, lifespan shutdown and the way out before the master's SIGKILL.
 _DRAIN_MARGIN: Final = 0.15
 _MAX_DRAIN_MARGIN_SECONDS: Final = 3.0
@@ -58,15 +64,12 @@ class Server:
         """Whether the listeners have ever been open: before that, every failure is a failure to boot."""
         self._stop: Stop | None = None
         self._stop_asked = asyncio.Event()
-        self._quick_stop_asked = asyncio.Event()
 
     def stop(self, how: Stop) -> None:
         """Ask `serve` to end; QUICK overrides GRACEFUL, asking again changes nothing."""
         if self._stop is not Stop.QUICK:
             self._stop = how
         self._stop_asked.set()
-        if how is Stop.QUICK:
-            self._quick_stop_asked.set()
 
     async def serve(self) -> None:
         """Start the application, accept connections, and return after an orderly stop.
@@ -151,14 +154,18 @@ class Server:
             self._error_log.warning("%d requests were cancelled at the end of the worker", len(tasks))
             await asyncio.wait(tasks, timeout=1.0)
         for connection in tuple(context.connections):
+            connection.close()
+        loop = asyncio.get_running_loop()
+        last_flush = loop.time() + LAST_FLUSH_SECONDS
+        while context.connections and loop.time() < last_flush:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        for connection in tuple(context.connections):
             connection.abort()
 
     async def _wait_for_exchanges(self, context: ServingContext, deadline: float) -> None:
         """Wait until nothing runs and all is sent, a quick stop is asked for, or `deadline` (loop time) comes."""
         loop = asyncio.get_running_loop()
         while (context.exchanges or context.connections) and loop.time() < deadline:
-            try:
-                await asyncio.wait_for(self._quick_stop_asked.wait(), 0.05)
-            except (asyncio.TimeoutError, TimeoutError):
-                continue
-            return
+            if self._stop is Stop.QUICK:
+                return
+            await asyncio.sleep(DRAIN_POLL_SECONDS)

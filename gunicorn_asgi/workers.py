@@ -12,7 +12,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
 
-from .access_log import AccessLog, LoggerAccessLog, StreamAccessLog
+from .access_log import AccessLog, LoggerAccessLog, StreamAccessLog, compile_format
 from .errors import LifespanFailed, SettingsError
 from .gunicorn_config import settings_from, ssl_context_from
 from .server import Server, Stop
@@ -29,6 +29,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         """Called by Gunicorn's master before the first fork. Raises SettingsError for what cannot be honoured."""
         settings_from(cfg)
         ssl_context_from(cfg)
+        compile_format(cfg.access_log_format)
         cls.field_parser()
 
     @staticmethod

@@ -187,6 +187,7 @@ GARBAGE = [
         'fe80::1%" 200 -',
         "caf\xe9",
         "\x85",
+        "\xa0192.0.2.8",
         "\x00",
     ],
 ]
@@ -270,6 +271,8 @@ def test_no_header_raises_anything(forwarded_for: bytes) -> None:
         ([(b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-Ssl", b"on"), (b"X-Forwarded-Protocol", b"ssl")], "https"),
         ([(b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Ssl", b"off")], "http"),
         ([(b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-Proto", b"https")], "https"),
+        ([(b"X-Forwarded-Proto", b"https,https")], "https"),
+        ([(b"X-Forwarded-Proto", b"http, ftp")], "http"),
         ([(b"X-Scheme", b"https")], "http"),
     ],
 )
@@ -289,6 +292,8 @@ def test_a_header_may_say_that_the_client_came_in_clear() -> None:
         [(b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-Ssl", b"on"), (b"X-Forwarded-Protocol", b"tcp")],
         [(b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-Proto", b"http")],
         [(b"X-Forwarded-Proto", b"http"), (b"X-Forwarded-Proto", b"https")],
+        [(b"X-Forwarded-Proto", b"https, http")],
+        [(b"X-Forwarded-Proto", b"https,")],
     ],
 )
 def test_contradicting_scheme_headers_are_400(headers: list[tuple[bytes, bytes]]) -> None:

@@ -41,7 +41,11 @@ class Deadlined(Protocol):
     def begin_drain(self) -> None:
         """Finish what runs, start nothing new."""
 
-    def abort(self) -> None: ...
+    def close(self) -> None:
+        """Close once all is sent."""
+
+    def abort(self) -> None:
+        """Close at once, with a reset."""
 
 
 class RunningExchange(Protocol):

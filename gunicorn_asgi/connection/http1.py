@@ -381,7 +381,7 @@ class Http1Connection(asyncio.Protocol):
             elif self._pending:
                 self._linger()
             else:
-                self._close()
+                self.close()
         elif self._keep_alive and not self._continue_wanted:
             self._reading = _DISCARD
             self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
@@ -407,7 +407,7 @@ class Http1Connection(asyncio.Protocol):
         if data:
             self.data_received(data)
         if self._reading is _HEAD and self._half_closed:
-            self._close()
+            self.close()
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer what cannot be served, or no longer, and let go of the connection."""
@@ -434,15 +434,15 @@ class Http1Connection(asyncio.Protocol):
         self._body = None
         self._discarded_bytes = 0
         if self._half_closed or not self._transport.can_write_eof():
-            self._close()
+            self.close()
             return
         self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
         self._transport.write_eof()
         self._resume_reading()
         self._watch_unsent()
 
-    def _close(self) -> None:
-        """Close once all is sent."""
+    def close(self) -> None:
+        """See `Deadlined.close`."""
         self._reading = _LINGER
         self.deadline = NEVER
         self._watch_unsent()
@@ -451,7 +451,7 @@ class Http1Connection(asyncio.Protocol):
     def begin_drain(self) -> None:
         """See `Deadlined.begin_drain`."""
         if self._exchange is None and self._reading is _HEAD and not self._pending:
-            self._close()
+            self.close()
 
     # Clocks
 
@@ -463,7 +463,7 @@ class Http1Connection(asyncio.Protocol):
             if self._pending:
                 self._refuse(RemoteProtocolError(408, "head-timeout"))
             else:
-                self._close()
+                self.close()
         elif self._reading is _BODY:
             if exchange is not None and exchange.state is ExchangeState.AWAITING_START:
                 self._refuse(RemoteProtocolError(408, "body-timeout"))
@@ -473,7 +473,7 @@ class Http1Connection(asyncio.Protocol):
         elif self._reading is _DISCARD:
             self._linger()
         else:
-            self._close()
+            self.close()
 
     def _watch_unsent(self) -> None:
         self._unsent_bytes = self._transport.get_write_buffer_size()
