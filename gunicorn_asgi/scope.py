@@ -1,6 +1,7 @@
 """The ASGI scope of a request (ASGI HTTP spec 2.5)."""
 
 from typing import Any, Final
+from urllib.parse import quote
 
 from .asgi_types import Address, ASGIVersions, HTTPScope
 from .wire.http1_request import RequestHead
@@ -23,9 +24,9 @@ def build_http_scope(
     contain it, so it is prefixed unless the proxy left it in the target.
     """
     method, http_version, path, raw_path, query_string, headers, _, _, _, _ = head
-    if root_path and path != root_path and not path.startswith(root_path + "/"):
+    if root_path and path != root_path and not path.startswith(root_path + "/") and path != "*":
         path = root_path + path
-        raw_path = root_path.encode("utf-8") + raw_path
+        raw_path = quote(root_path).encode("ascii") + raw_path
     return {
         "type": "http",
         "asgi": ASGI_VERSIONS,

@@ -19,7 +19,7 @@ QUICK_SHUTDOWN_SECONDS: Final = 2.0
 """For tasks and lifespan after SIGINT or SIGQUIT: Gunicorn's master kills 2 s after it has asked for a quick stop."""
 
 DRAIN_POLL_SECONDS: Final = 0.02
-"""How often a drain looks whether it is done: once a life, so that no request has to report its end to anybody."""
+"""How often a drain looks whether it is done."""
 
 LAST_FLUSH_SECONDS: Final = 0.5
 """For the last bytes of responses that are complete, before the connections are cut."""
@@ -143,10 +143,12 @@ class Server:
 
     async def _drain(self, context: ServingContext, deadline: float) -> None:
         """Let running exchanges finish, cancel what is left shortly before `deadline`, then close all connections."""
+        loop = asyncio.get_running_loop()
         context.begin_drain()
-        if self._stop is Stop.GRACEFUL:
-            margin = min(self._settings.graceful_timeout_seconds * _DRAIN_MARGIN, _MAX_DRAIN_MARGIN_SECONDS)
-            await self._wait_for_exchanges(context, deadline - margin)
+        margin = min(self._settings.graceful_timeout_seconds * _DRAIN_MARGIN, _MAX_DRAIN_MARGIN_SECONDS)
+        await _wait_until(
+            lambda: self._stop is Stop.QUICK or not (context.exchanges or context.connections), deadline - margin
+        )
         tasks = {exchange.task for exchange in context.exchanges if exchange.task is not None}
         for task in tasks:
             task.cancel()
@@ -155,17 +157,17 @@ class Server:
             await asyncio.wait(tasks, timeout=1.0)
         for connection in tuple(context.connections):
             connection.close()
-        loop = asyncio.get_running_loop()
-        last_flush = loop.time() + LAST_FLUSH_SECONDS
-        while context.connections and loop.time() < last_flush:
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        await _wait_until(lambda: not context.connections, loop.time() + LAST_FLUSH_SECONDS)
         for connection in tuple(context.connections):
             connection.abort()
 
-    async def _wait_for_exchanges(self, context: ServingContext, deadline: float) -> None:
-        """Wait until nothing runs and all is sent, a quick stop is asked for, or `deadline` (loop time) comes."""
-        loop = asyncio.get_running_loop()
-        while (context.exchanges or context.connections) and loop.time() < deadline:
-            if self._stop is Stop.QUICK:
-                return
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+async def _wait_until(done: Callable[[], bool], deadline: float) -> None:
+    """Wait until `done()` or the loop time `deadline`.
+
+    It looks again and again, which happens once in the life of a worker. Otherwise every request would have to report
+    its end.
+    """
+    loop = asyncio.get_running_loop()
+    while not done() and loop.time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(DRAIN_POLL_SECONDS)

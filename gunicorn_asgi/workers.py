@@ -61,9 +61,13 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         """
         loop = self.loop_factory()()
         asyncio.set_event_loop(loop)
+        serving = loop.create_task(self._serve(), name="serve")
         try:
-            loop.run_until_complete(self._serve())
+            loop.run_until_complete(serving)
         finally:
+            if not serving.done():  # A signal handler of Gunicorn has raised SystemExit: leave without serving on.
+                serving.cancel()
+                loop.run_until_complete(asyncio.wait({serving}, timeout=1.0))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()

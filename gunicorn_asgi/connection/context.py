@@ -76,6 +76,7 @@ class ServingContext:
         "error_log",
         "exchanges",
         "field_parser",
+        "gathers_writes",
         "head_limits",
         "idle_deadline",
         "keep_alive",
@@ -118,6 +119,9 @@ class ServingContext:
         self.exchanges: set[RunningExchange] = set()
         """Exchanges whose application has not returned."""
         self.draining = False
+        self.gathers_writes = _is_uvloop(loop)
+        """Whether `writelines()` respects the limits of the write buffer. On asyncio it does not before Python 3.12.9
+        and 3.13.2 (CVE-2024-12254)."""
         self.keep_alive = settings.keepalive_seconds > 0
         """Whether a connection may be used again after a response."""
         self.task_context = task_context
@@ -163,6 +167,10 @@ class ServingContext:
             connection.on_tick()
 
 
+def _is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
+    return type(loop).__module__.partition(".")[0] == "uvloop"
+
+
 def _task_factory(loop: asyncio.AbstractEventLoop, task_context: contextvars.Context) -> TaskFactory:
     """The cheapest way to start a task in a fresh copy of `task_context`."""
     copy_context = task_context.copy
@@ -171,7 +179,7 @@ def _task_factory(loop: asyncio.AbstractEventLoop, task_context: contextvars.Con
     if loop.get_task_factory() is not None:
         return lambda coroutine, name: loop.create_task(coroutine, name=name, context=copy_context())
     # What loop.create_task() does, for 0.25 us less: uvloop passes its keywords on through Python.
-    if type(loop).__module__.partition(".")[0] == "uvloop":
+    if _is_uvloop(loop):
         # uvloop calls a protocol in the context in which its listener was made, which is `task_context`
         # (`Server._listen`), and a task copies the current context by itself: 0.1 us less again.
         return functools.partial(asyncio.Task, loop=loop)

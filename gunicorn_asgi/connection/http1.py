@@ -323,7 +323,7 @@ class Http1Connection(asyncio.Protocol):
             lines.append(body)
             self._transport.write(b"".join(lines))
         else:
-            self._transport.writelines((b"".join(lines), body))
+            self._write_large(b"".join(lines), body)
         if last:
             self._end_response()
 
@@ -335,13 +335,19 @@ class Http1Connection(asyncio.Protocol):
                     body = encode_chunk(body)
                     self._transport.write(body + LAST_CHUNK if last else body)
                 else:
-                    self._transport.writelines((b"%x\r\n" % len(body), body, b"\r\n" + LAST_CHUNK if last else b"\r\n"))
+                    self._write_large(b"%x\r\n" % len(body), body, b"\r\n" + LAST_CHUNK if last else b"\r\n")
             elif last:
                 self._transport.write(LAST_CHUNK)
         elif body:
             self._transport.write(body)
         if last:
             self._end_response()
+
+    def _write_large(self, *parts: bytes) -> None:
+        if self._context.gathers_writes:
+            self._transport.writelines(parts)
+        else:
+            self._transport.write(b"".join(parts))
 
     def on_body_wanted(self) -> None:
         """See `ResponseStream.on_body_wanted`."""

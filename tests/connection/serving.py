@@ -16,7 +16,7 @@ from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-STEP_SECONDS: Final = 10.0
+STEP_SECONDS: Final = 5.0
 """For one wait of a test: far above what it takes, so that only what hangs is hit."""
 
 LOOPS: Final[dict[str, LoopFactory]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -98,20 +98,22 @@ def run(main: Coroutine[Any, Any, T], new_loop: LoopFactory = asyncio.new_event_
     loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
     try:
         result = loop.run_until_complete(main)
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(_ended(left))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(_end_all_tasks())
+        assert complaints == []
     finally:
+        loop.run_until_complete(_end_all_tasks())
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-    assert complaints == []
     return result
 
 
-async def _ended(tasks: "set[asyncio.Task[Any]]") -> None:
+async def _end_all_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=STEP_SECONDS)
+    await turns()
 
 
 def serving_context(
