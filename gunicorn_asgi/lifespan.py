@@ -52,6 +52,7 @@ class Lifespan:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="lifespan")
         await self._first_of_answer_and_end()
         if self._failure is not None:
+            await self.abandon()
             raise LifespanFailed(self._failure)
         if self._state is LifespanState.STARTED:
             return
@@ -77,20 +78,22 @@ class Lifespan:
             self._state = LifespanState.STOPPING
             self._answered.clear()
             self._shutdown_wanted.set()
-            await asyncio.wait({task}, timeout=timeout_seconds)
-        if not task.done():
-            self._error_log.error("ASGI lifespan shutdown did not end within %.1f s; cancelled", timeout_seconds)
+            await self._first_of_answer_and_end(timeout_seconds)
+            if self._answered.is_set():
+                await asyncio.wait({task}, timeout=ABANDON_SECONDS)
+            elif not task.done():
+                self._error_log.error("ASGI lifespan shutdown did not end within %.1f s; cancelled", timeout_seconds)
             await self.abandon()
-        elif not task.cancelled() and (error := task.exception()) is not None:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             self._error_log.error("Exception in ASGI lifespan shutdown", exc_info=error)
         elif self._failure is not None:
             self._error_log.error("ASGI lifespan shutdown failed: %s", self._failure)
 
-    async def _first_of_answer_and_end(self) -> None:
+    async def _first_of_answer_and_end(self, timeout_seconds: float | None = None) -> None:
         assert self._task is not None
         answer = asyncio.ensure_future(self._answered.wait())
         try:
-            await asyncio.wait({self._task, answer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._task, answer}, return_when=asyncio.FIRST_COMPLETED, timeout=timeout_seconds)
         finally:
             answer.cancel()
 

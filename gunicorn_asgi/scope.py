@@ -3,15 +3,19 @@
 from typing import Any, Final
 from urllib.parse import quote
 
-from .asgi_types import Address, ASGIVersions, HTTPScope
-from .wire.http1_request import RequestHead
+from .asgi_types import Address, ASGIVersions, Field, HTTPScope
 
 ASGI_VERSIONS: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.5"}
 """Shared by all scopes: a new dict for each request would cost and tell nothing new."""
 
 
 def build_http_scope(
-    head: RequestHead,
+    method: str,
+    http_version: str,
+    path: str,
+    raw_path: bytes,
+    query_string: bytes,
+    headers: list[Field],
     client: Address | None,
     server: Address | None,
     scheme: str,
@@ -23,7 +27,6 @@ def build_http_scope(
     `root_path` is the path under which a proxy mounts the application, without a slash at its end. ASGI wants `path` to
     contain it, so it is prefixed unless the proxy left it in the target.
     """
-    method, http_version, path, raw_path, query_string, headers, _, _, _, _ = head
     if root_path and path != root_path and not path.startswith(root_path + "/") and path != "*":
         path = root_path + path
         raw_path = quote(root_path).encode("ascii") + raw_path

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -55,7 +56,7 @@ class Running:
 
     def __init__(self, app: Application, sockets: list[socket.socket], settings: Settings) -> None:
         self.log = RecordingLog()
-        self.beats = 0
+        self._beat_again = asyncio.Event()
         self._sockets = sockets
         self._clients: list[Client] = []
         self.server = Server(
@@ -71,7 +72,13 @@ class Running:
         self.serving = asyncio.get_running_loop().create_task(self.server.serve())
 
     def _beat(self) -> None:
-        self.beats += 1
+        self._beat_again.set()
+
+    async def beats(self, times: int) -> None:
+        """Wait for so many heartbeats from now on."""
+        for _ in range(times):
+            self._beat_again.clear()
+            await soon(self._beat_again.wait())
 
     async def connect(self, number: int = 0) -> Client:
         client = Client(*await asyncio.open_connection(*self._sockets[number].getsockname()))
@@ -104,8 +111,10 @@ def serve(app: Application, steps: Steps, new_loop: LoopFactory, *, listeners: i
     """Take `steps` with a server that listens; it must have stopped when they are done."""
 
     async def main() -> Running:
+        settings.setdefault("lifespan", "off")
+        settings.setdefault("keepalive_seconds", 30.0)
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(listeners)]
-        running = Running(app, sockets, Settings(**{"lifespan": "off", "keepalive_seconds": 30.0} | settings))
+        running = Running(app, sockets, Settings(**settings))
         try:
             await steps(running)
             assert running.serving.done()
@@ -130,22 +139,23 @@ async def tell(scope: Any, receive: Receive, send: Send) -> None:
 
 
 class Held:
-    """An application whose requests wait until they are released."""
+    """An application whose requests wait until they are released, having sent so many messages of the response."""
 
-    def __init__(self, *, begins: bool = False) -> None:
+    def __init__(self, *, sent: int = 0) -> None:
         self.begun = asyncio.Event()
         self.release = asyncio.Event()
         self.cancelled = asyncio.Event()
-        self._begins = begins
+        self._sent = sent
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         try:
-            await send(start(200, (b"content-length", b"4")))
-            if self._begins:
-                await send(body(b"sl", more=True))
+            messages = [start(200, (b"content-length", b"4")), body(b"sl", more=True), body(b"ow")]
+            for message in messages[: self._sent]:
+                await send(message)
             self.begun.set()
             await self.release.wait()
-            await send(body(b"ow" if self._begins else b"slow"))
+            for message in messages[self._sent :]:
+                await send(message)
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
@@ -165,8 +175,9 @@ def test_requests_are_served_on_every_socket(new_loop: LoopFactory) -> None:
     serve(tell, steps, new_loop, listeners=2)
 
 
-def test_a_graceful_stop_finishes_what_runs_and_says_that_it_closes(new_loop: LoopFactory) -> None:
-    app = Held()
+@pytest.mark.parametrize("sent", [0, 1], ids=["nothing sent", "head held back"])
+def test_a_graceful_stop_finishes_what_runs_and_says_that_it_closes(new_loop: LoopFactory, sent: int) -> None:
+    app = Held(sent=sent)
 
     async def steps(running: Running) -> None:
         client = await running.connect()
@@ -189,7 +200,7 @@ def test_a_graceful_stop_finishes_what_runs_and_says_that_it_closes(new_loop: Lo
 
 
 def test_a_graceful_stop_finishes_a_response_that_has_begun_and_is_done(new_loop: LoopFactory) -> None:
-    app = Held(begins=True)
+    app = Held(sent=2)
 
     async def steps(running: Running) -> None:
         loop = asyncio.get_running_loop()
@@ -336,6 +347,30 @@ def test_shutdown_comes_behind_the_last_request_and_state_is_copied_for_each(new
     assert app.events == ["started", "answered", "answered", "stopping"]
 
 
+def test_requests_see_the_context_variables_of_the_startup_and_not_each_others(new_loop: LoopFactory) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            variable.set("startup")
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            return
+        found = variable.get()
+        variable.set(scope["path"])
+        await answer(send, found.encode())
+
+    async def steps(running: Running) -> None:
+        for _ in range(2):
+            client = await running.connect()
+            client.send(request("/1") + request("/2") + request("/3"))
+            assert [(await client.response())[1] for _ in range(3)] == [b"startup"] * 3
+        await running.stop(Stop.GRACEFUL)
+
+    serve(app, steps, new_loop, lifespan="on")
+
+
 @pytest.mark.parametrize("how", Stop)
 def test_shutdown_comes_also_where_nothing_was_asked(new_loop: LoopFactory, how: Stop) -> None:
     app = Lived()
@@ -378,20 +413,15 @@ def test_the_heart_beats_during_startup_and_drain(new_loop: LoopFactory) -> None
     startup = asyncio.Event()
     app = Lived(startup=startup)
 
-    async def beats(running: Running) -> None:
-        wanted = running.beats + 3
-        while running.beats < wanted:
-            await asyncio.sleep(0.01)
-
     async def steps(running: Running) -> None:
         await soon(app.starting.wait())
-        await soon(beats(running))
+        await running.beats(3)
         startup.set()
         client = await running.connect()
         client.send(request("/"))
         await soon(app.begun.wait())
         running.server.stop(Stop.GRACEFUL)
-        await soon(beats(running))
+        await running.beats(3)
         app.release.set()
         await soon(running.serving)
 

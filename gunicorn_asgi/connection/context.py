@@ -147,10 +147,11 @@ class ServingContext:
         second = int(self.clock.now)
         if second != self._refusals_second:
             suppressed = self._refusals_logged - MAX_REFUSALS_LOGGED_PER_SECOND
-            if suppressed > 0:
-                self.error_log.warning("%d more refused requests in one second were not logged", suppressed)
             self._refusals_second = second
             self._refusals_logged = 0
+            if suppressed > 0:
+                self._refusals_logged = 1
+                self.error_log.warning("%d more refused requests in one second were not logged", suppressed)
         self._refusals_logged += 1
         if self._refusals_logged <= MAX_REFUSALS_LOGGED_PER_SECOND:
             self.error_log.warning("Refused request from %s: %d %s", peer, status, reason)

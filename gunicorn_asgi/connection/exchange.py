@@ -139,10 +139,11 @@ class Exchange:
         while True:
             message = body.take()
             if message is not None:
-                if message["more_body"]:
+                # Behind an end the stream belongs to the next request already.
+                if message["body"] and not self._has_ended:
                     self._stream.on_body_taken()
                 return message
-            if body.cut_off or self.state is _COMPLETE or self.state is _DISCONNECTED:
+            if body.cut_off or self._has_ended:
                 return {"type": "http.disconnect"}
             if not body.complete:
                 self._stream.on_body_wanted()
@@ -158,9 +159,7 @@ class Exchange:
             if message["type"] != "http.response.start":
                 raise MessageOrderError(self.state.value, message["type"])
             status = message["status"]
-            fields = message.get("headers", ())
-            if self._context.access_log is not None:
-                self._response_headers = fields = [tuple(field) for field in fields]
+            self._response_headers = fields = tuple(message.get("headers", ()))
             self._bodiless = bodiless = status in BODYLESS_STATUS or self._scope["method"] == "HEAD"
             self._remaining = self._stream.start(status, fields, bodiless)
             self._status = status
@@ -223,9 +222,10 @@ class Exchange:
 
     def on_disconnect(self) -> None:
         """The client has gone, or its request turned out to be broken."""
-        if self.state is not _COMPLETE and self.state is not _DISCONNECTED:
+        if not self._has_ended:
+            head_sent = self.head_sent
             self.state = _DISCONNECTED
-            if self._status:
+            if head_sent:
                 self._log_access()
         if self._request_body is not None:
             self._request_body.cut()
@@ -234,6 +234,10 @@ class Exchange:
     def head_sent(self) -> bool:
         """Whether the client has seen anything of the response."""
         return self.state is _STREAMING or self.state is _COMPLETE
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.state is _COMPLETE or self.state is _DISCONNECTED
 
     @property
     def request_path(self) -> str:
@@ -293,16 +297,20 @@ def _as_bytes(body: object) -> bytes:
     raise ApplicationError(f"the body of 'http.response.body' must be bytes, not {type(body).__name__}")
 
 
-def _is_of_disconnect(error: BaseException | None) -> bool:
+def _is_of_disconnect(error: BaseException) -> bool:
     """Whether an exception is our own ClientDisconnected or what a framework made of it.
 
     The ASGI specification wants it not to be logged as an error. Starlette raises its own exception in its place, task
     groups put it into a group.
     """
-    while error is not None:
-        if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+    seen: list[BaseException] = []  # Errors may be each other's cause.
+    found: list[BaseException | None] = [error]
+    while found:
+        current = found.pop()
+        if current is None or any(current is other for other in seen):
+            continue
+        if isinstance(current, (ClientDisconnected, asyncio.CancelledError)):
             return True
-        if any(_is_of_disconnect(member) for member in getattr(error, "exceptions", ())):
-            return True
-        error = error.__cause__ or error.__context__
+        seen.append(current)
+        found += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
     return False

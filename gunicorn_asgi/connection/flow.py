@@ -38,7 +38,11 @@ class Gate:
         """Wait for the next `open` or `wake`."""
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            if waiter.cancelled():
+                self._waiters = [other for other in self._waiters if other is not waiter]
 
 
 class RequestBody:

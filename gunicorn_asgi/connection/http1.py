@@ -11,11 +11,8 @@ In AHEAD the request is whole and its response is not: what arrives now belongs 
 """
 
 import asyncio
-import contextlib
-import socket
-import struct
 from enum import Enum, auto
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from ..asgi_types import Address, ResponseFields
 from ..errors import RemoteProtocolError
@@ -33,10 +30,7 @@ from .clock import NEVER
 from .context import ServingContext
 from .exchange import Exchange, ExchangeState
 from .flow import Gate
-
-# SO_LINGER with a time of 0 makes close() send a reset: a client must not take a response that was broken off, and
-# whose end is the end of the connection, for a whole one (RFC 9112 section 8).
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+from .transport import asgi_address, reset
 
 # Content from this size on is handed to the transport as it is instead of being copied behind its head.
 _COPY_BELOW_BYTES: Final = 16 * 1024
@@ -116,8 +110,8 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._client = _address(transport.get_extra_info("peername"))
-        self._server = _address(transport.get_extra_info("sockname"))
+        self._client = asgi_address(transport.get_extra_info("peername"))
+        self._server = asgi_address(transport.get_extra_info("sockname"))
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         context = self._context
@@ -157,13 +151,13 @@ class Http1Connection(asyncio.Protocol):
             self._refuse(error)
             return
         self.deadline = NEVER
-        _, self._http_version, _, _, _, _, _, body_length, self._keep_alive, _ = request
-        exchange = Exchange(
-            context,
-            self,
-            build_http_scope(request, client, self._server, scheme, context.root_path, context.state),
-            body_length != 0,
+        method, http_version, path, raw_path, query, headers, _, body_length, self._keep_alive, _ = request
+        self._http_version = http_version
+        root_path, state = context.root_path, context.state
+        scope = build_http_scope(
+            method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
         )
+        exchange = Exchange(context, self, scope, body_length != 0)
         self._exchange = exchange
         if body_length:
             self._begin_body(request, rest)
@@ -293,36 +287,38 @@ class Http1Connection(asyncio.Protocol):
         context = self._context
         lines, length, close = context.encoder.encode(status, fields)
         self._chunked = False
-        if close or not context.keep_alive:
+        if close:
             self._keep_alive = False
         if length == UNKNOWN_LENGTH and not bodiless:
             if self._http_version == "1.1":
                 self._chunked = True
             else:
                 self._keep_alive = False
-        if not self._keep_alive:
-            lines.append(b"connection: close\r\n")
-        elif self._http_version == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
-        if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(b"\r\n")
         self._head_lines = lines
         return length
 
     def write_first(self, body: bytes, last: bool) -> None:
         """See `ResponseStream.write_first`."""
         lines = self._head_lines
+        if not self._context.keep_alive:
+            self._keep_alive = False
+        if not self._keep_alive:
+            lines.append(b"connection: close\r\n")
+        elif self._http_version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
         if self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n\r\n")
             if body:
                 lines.append(encode_chunk(body))
             if last:
                 lines.append(LAST_CHUNK)
             self._transport.write(b"".join(lines))
         elif len(body) < _COPY_BELOW_BYTES:
+            lines.append(b"\r\n")
             lines.append(body)
             self._transport.write(b"".join(lines))
         else:
+            lines.append(b"\r\n")
             self._write_large(b"".join(lines), body)
         if last:
             self._end_response()
@@ -359,8 +355,10 @@ class Http1Connection(asyncio.Protocol):
 
     def on_body_taken(self) -> None:
         """See `ResponseStream.on_body_taken`."""
-        self.deadline = NEVER
-        self._resume_reading()
+        if self._reading is _BODY:
+            self.deadline = NEVER
+        if not self._pending:
+            self._resume_reading()
 
     def close_when_sent(self) -> None:
         """See `ResponseStream.close_when_sent`."""
@@ -368,16 +366,14 @@ class Http1Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """See `ResponseStream.abort`."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):  # The peer may have reset the connection already.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._transport.abort()
+        reset(self._transport)
 
     # Ends
 
     def _end_response(self) -> None:
         self._exchange = None
+        if not self._context.keep_alive:  # A drain has begun while this response was under way.
+            self._keep_alive = False
         if self._reading is _AHEAD:
             if self._keep_alive and not self._half_closed and not self._pending and not self._reading_paused:
                 self._reading = _HEAD
@@ -456,8 +452,10 @@ class Http1Connection(asyncio.Protocol):
 
     def begin_drain(self) -> None:
         """See `Deadlined.begin_drain`."""
-        if self._exchange is None and self._reading is _HEAD and not self._pending:
+        if self._reading is _HEAD and not self._pending:
             self.close()
+        elif self._reading is _DISCARD:
+            self._linger()
 
     # Clocks
 
@@ -501,12 +499,3 @@ class Http1Connection(asyncio.Protocol):
     def peer(self) -> str:
         """The peer's own address for the error log, whatever it says of itself."""
         return self._client[0] if self._client is not None else "unix socket"
-
-
-def _address(name: Any) -> Address | None:
-    """The address of a socket as ASGI wants it; None for an unnamed unix socket."""
-    if isinstance(name, tuple):
-        return name[0], name[1]
-    if isinstance(name, bytes):
-        name = name.decode("utf-8", "surrogateescape")
-    return (name, None) if name else None

@@ -79,7 +79,8 @@ _new_tuple: Final = tuple.__new__
 def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> RequestHead:
     """Parse and check one complete head, from its request line to its empty line inclusive.
 
-    Raises RemoteProtocolError with the status that HTTP.md section 1 names for each violation.
+    Raises RemoteProtocolError: 414 and 431 for what is over a limit, 501 for CONNECT, for methods and transfer codings
+    that are well-formed and not served, 505 for another major version, 400 for everything else.
     """
     try:
         if len(head) > limits.small_head_bytes:

@@ -1,4 +1,4 @@
-"""What a connection finds around it, for tests: a log and an access log that remember, and a loop whose time can pass."""
+"""What a connection finds around it, for tests: logs that remember, and a loop whose time can be moved on."""
 
 import asyncio
 import contextvars
@@ -16,7 +16,7 @@ from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-STEP_SECONDS: Final = 5.0
+STEP_SECONDS: Final = 10.0
 """For one wait of a test: far above what it takes, so that only what hangs is hit."""
 
 LOOPS: Final[dict[str, LoopFactory]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -147,14 +147,14 @@ def serve(app: Application, steps: Steps, *, can_write_eof: bool = True, **setti
 
 async def read_body(receive: Receive) -> bytes:
     """The whole body; a disconnect before its end raises."""
-    content = b""
+    content = bytearray()
     while True:
         message: Any = await receive()
         if message["type"] != "http.request":
             raise ConnectionError("disconnected")
         content += message["body"]
         if not message["more_body"]:
-            return content
+            return bytes(content)
 
 
 async def respond(send: Send, content: bytes, *fields: tuple[bytes, bytes], status: int = 200) -> None:
@@ -310,6 +310,21 @@ def test_one_request_runs_at_a_time_and_what_is_behind_it_waits() -> None:
         app.read.set()
         await turns(100)
         assert app.paths == ["/1", "/2", *["/3"] * 5]
+        assert client.transport.reading
+
+    app = Held()
+    serve(app, steps)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc"])
+def test_reading_pauses_also_for_what_came_together_with_the_request_before_it(content: bytes) -> None:
+    async def steps(client: Client) -> None:
+        await client.send(request("/1", method="PUT", body=content) + request("/2"))
+        assert not client.transport.reading
+        app.answer.set()
+        app.read.set()
+        await turns(40)
+        assert client.bodies == [b"/1", b"/2"]
         assert client.transport.reading
 
     app = Held()
@@ -952,6 +967,27 @@ def test_send_waits_while_more_than_64_kib_are_unsent() -> None:
         assert len(client.responses[0].body) == 100_000
 
     passed: list[int] = []
+    serve(app, steps)
+
+
+def test_a_client_that_goes_ends_a_send_that_waits_for_it() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        try:
+            while True:
+                await send(body(bytes(10_000), more=True))
+        except OSError:
+            ended.append(scope["path"])
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(request("/"))
+        assert ended == []
+        client.transport.lose(ConnectionResetError())
+        await turns()
+        assert ended == ["/"]
+
+    ended: list[str] = []
     serve(app, steps)
 
 

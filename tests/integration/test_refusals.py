@@ -9,7 +9,6 @@ from tests.support.http1 import chunked, request
 
 MARK = b"echoed-mark"
 
-# HTTP.md, section 1.
 REFUSED: dict[str, tuple[bytes, int]] = {
     "garbage": (b"\x16\x03\x01\x02" + MARK + b"\r\n\r\n", 400),
     "HTTP/0.9": (b"GET /" + MARK + b"\r\n\r\n", 400),

@@ -1,8 +1,8 @@
 """A transport without a socket that fails where a real one would only sometimes misbehave.
 
-asyncio and uvloop forgive much, each something else: a write behind `close()` is dropped by one and raises in the other.
-Here every such call is a mistake of the protocol: it raises, and stays in `misuse` for a test to look at, because an
-application may have swallowed what was raised inside of its `send()`.
+asyncio and uvloop forgive much, each something else, such as a write behind `close()` or a second pause. Here each such
+call is a mistake of the protocol: it raises, and stays in `misuse` for a test to look at, because an application may
+have swallowed what was raised inside of its `send()`.
 """
 
 import asyncio
@@ -40,9 +40,7 @@ class FakeTransport(asyncio.Transport):
         sslcontext: object = None,
     ) -> None:
         self.sock = FakeSocket()
-        super().__init__(
-            {"socket": self.sock, "peername": peername, "sockname": sockname, "sslcontext": sslcontext}
-        )
+        super().__init__({"socket": self.sock, "peername": peername, "sockname": sockname, "sslcontext": sslcontext})
         self._loop = loop
         self._protocol = protocol
         self._can_write_eof = can_write_eof
