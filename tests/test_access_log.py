@@ -24,7 +24,7 @@ from gunicorn_asgi.errors import SettingsError
 from gunicorn_asgi.scope import build_http_scope
 from gunicorn_asgi.settings import HeadLimits
 from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
-from gunicorn_asgi.wire.http1_request import read_request_head
+from tests.support.heads import read_request_head
 
 CLIENT: Address = ("192.0.2.7", 5678)
 SERVER: Address = ("127.0.0.1", 8000)

@@ -9,7 +9,7 @@ from gunicorn_asgi.errors import RemoteProtocolError, SettingsError
 from gunicorn_asgi.proxy import TrustedProxies
 from gunicorn_asgi.settings import HeadLimits
 from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
-from gunicorn_asgi.wire.http1_request import read_request_head
+from tests.support.heads import read_request_head
 
 # The defaults of Gunicorn.
 SECURE_SCHEMES = [(b"x-forwarded-protocol", b"ssl"), (b"x-forwarded-proto", b"https"), (b"x-forwarded-ssl", b"on")]

@@ -8,7 +8,7 @@ from gunicorn_asgi.asgi_types import HTTPScope
 from gunicorn_asgi.scope import build_http_scope
 from gunicorn_asgi.settings import HeadLimits
 from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
-from gunicorn_asgi.wire.http1_request import read_request_head
+from tests.support.heads import read_request_head
 
 
 def scope_of(

@@ -109,11 +109,11 @@ class Exchange:
         self._response_headers: Sequence[Field] = ()
         self._started_at = context.loop.time() if context.access_log is not None else 0.0
 
-    def begin(self) -> None:
-        """Call the application in a task of its own."""
-        context, scope = self._context, self._scope
+    def begin(self, name: str) -> None:
+        """Call the application in a task of its own, called `name`: method and path."""
+        context = self._context
         context.exchanges.add(self)
-        self.task = context.create_task(self._run(), name=f"{scope['method']} {scope['path']}")
+        self.task = context.create_task(self._run(), name=name)
 
     async def _run(self) -> None:
         try:

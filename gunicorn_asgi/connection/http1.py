@@ -20,7 +20,6 @@ from ..scope import build_http_scope
 from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import (
     HEAD_END,
-    RequestHead,
     check_incomplete_head,
     read_request_head,
     skip_empty_lines,
@@ -142,17 +141,19 @@ class Http1Connection(asyncio.Protocol):
             rest = b""
             if end != len(data):
                 data, rest = data[:end], data[end:]
-            request = read_request_head(data, context.field_parser, context.head_limits)
+            method, http_version, path, raw_path, query, headers, fields, body_length, keep_alive, expects_continue = (
+                read_request_head(data, context.field_parser, context.head_limits)
+            )
             client, scheme = self._client, self._scheme
             forwarding_names = self._forwarding_names
-            if forwarding_names is not None and not forwarding_names.isdisjoint(request.fields):
-                client, scheme = context.proxies.resolve(request.fields, client, scheme)
+            if forwarding_names is not None and not forwarding_names.isdisjoint(fields):
+                client, scheme = context.proxies.resolve(fields, client, scheme)
         except RemoteProtocolError as error:
             self._refuse(error)
             return
         self.deadline = NEVER
-        method, http_version, path, raw_path, query, headers, _, body_length, self._keep_alive, _ = request
         self._http_version = http_version
+        self._keep_alive = keep_alive
         root_path, state = context.root_path, context.state
         scope = build_http_scope(
             method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
@@ -160,13 +161,14 @@ class Http1Connection(asyncio.Protocol):
         exchange = Exchange(context, self, scope, body_length != 0)
         self._exchange = exchange
         if body_length:
-            self._begin_body(request, rest)
+            self._continue_wanted = expects_continue and not rest
+            self._begin_body(body_length, rest)
         else:
             self._reading = _AHEAD
             self._pending = rest
             if rest:
                 self._pause_reading()
-        exchange.begin()
+        exchange.begin(f"{method} {path}")
 
     def _receive_other(self, data: bytes) -> None:
         if self._reading is _BODY:
@@ -217,10 +219,9 @@ class Http1Connection(asyncio.Protocol):
             self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
         self._pending = data
 
-    def _begin_body(self, request: RequestHead, rest: bytes) -> None:
+    def _begin_body(self, body_length: int, rest: bytes) -> None:
         self._pending = b""
-        self._continue_wanted = request.expects_continue and not rest
-        self._body = body_decoder(request.body_length, self._context.head_limits)
+        self._body = body_decoder(body_length, self._context.head_limits)
         self._reading = _BODY
         if rest:
             self._receive_body(rest)

@@ -6,7 +6,7 @@ makes each limit exact, and leaves the parser library no state between requests 
 """
 
 import re
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 from urllib.parse import unquote
 
 from ..asgi_types import Field
@@ -72,11 +72,11 @@ class RequestHead(NamedTuple):
     expects_continue: bool
 
 
-# RequestHead(...) goes through a function that NamedTuple generates; this is 0.15 us cheaper.
-_new_tuple: Final = tuple.__new__
+RequestHeadValues: TypeAlias = tuple[str, str, str, bytes, bytes, list[Field], dict[bytes, bytes], int, bool, bool]
+"""The values of a `RequestHead` in its order: to make and take apart a NamedTuple costs 0.2 us more a request."""
 
 
-def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> RequestHead:
+def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> RequestHeadValues:
     """Parse and check one complete head, from its request line to its empty line inclusive.
 
     Raises RemoteProtocolError: 414 and 431 for what is over a limit, 501 for CONNECT, for methods and transfer codings
@@ -137,20 +137,17 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> R
         raise
     expects_continue = b"expect" in fields and is_http_11 and fields[b"expect"].lower() == b"100-continue"
     http_version = "1.1" if is_http_11 else "1.0"
-    return _new_tuple(
-        RequestHead,
-        (
-            method_name,
-            http_version,
-            path,
-            raw_path,
-            query_string,
-            headers,
-            fields,
-            body_length,
-            keep_alive,
-            expects_continue,
-        ),
+    return (
+        method_name,
+        http_version,
+        path,
+        raw_path,
+        query_string,
+        headers,
+        fields,
+        body_length,
+        keep_alive,
+        expects_continue,
     )
 
 

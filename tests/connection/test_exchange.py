@@ -123,7 +123,7 @@ def exchange_with(
         context = serving_context(app, log=log, access_log=access_log)
         stream = AngleStream(loop)
         ran = Ran(context, stream, Exchange(context, stream, http_scope(path, method), has_body), log, access_log)
-        ran.exchange.begin()
+        ran.exchange.begin(f"{method} {path}")
         await turns()
         await steps(ran)
         await turns()
@@ -540,7 +540,7 @@ def test_after_the_response_the_stream_hears_no_more_of_the_body() -> None:
         stream = AngleStream(context.loop)
         exchange = Exchange(context, stream, http_scope(), True)
         exchange.on_body(b"not taken in time", False)
-        exchange.begin()
+        exchange.begin("GET /path")
         await turns()
         assert seen[-1] == DISCONNECT
         assert stream.calls == []
@@ -897,7 +897,7 @@ def test_the_duration_is_that_of_the_response() -> None:
         context = serving_context(app, access_log=access_log)
         real, context.loop = context.loop, clock
         exchange = Exchange(context, AngleStream(real), http_scope(), False)
-        exchange.begin()
+        exchange.begin("GET /path")
         await turns()
         assert [record.duration_seconds for record in access_log.records] == [1.5]
         context.clock.stop()

@@ -21,8 +21,8 @@ from gunicorn_asgi.wire.http1_request import (
     FieldParser,
     RequestHead,
     check_incomplete_head,
-    read_request_head,
 )
+from tests.support.heads import read_request_head
 
 ParserFactory = Callable[[], FieldParser]
 Receive = Callable[..., RequestHead]
