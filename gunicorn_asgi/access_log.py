@@ -25,17 +25,20 @@ from .wire.http1_response import STATUS_LINES
 class AccessRecord:
     """One finished exchange, as the log sees it."""
 
-    __slots__ = ("duration_seconds", "response_headers", "scope", "sent_bytes", "status")
+    __slots__ = ("duration_seconds", "fields", "response_headers", "scope", "sent_bytes", "status")
 
     def __init__(
         self,
         scope: HTTPScope,
+        fields: dict[bytes, bytes],
         status: int,
         response_headers: Sequence[Field],
         sent_bytes: int,
         duration_seconds: float,
     ) -> None:
         self.scope = scope
+        self.fields = fields
+        """One value for each name of the request's fields, as `RequestHead.fields`."""
         self.status = status
         self.response_headers = response_headers
         """What the application sent, in its order."""
@@ -173,6 +176,7 @@ _SAMPLE: Final = AccessRecord(
         "headers": [],
         "state": {},
     },
+    fields={},
     status=200,
     response_headers=(),
     sent_bytes=0,
@@ -191,14 +195,17 @@ def compile_format(access_log_format: str) -> Callable[[AccessRecord], str]:
 
         def line(record):
             scope = record.scope
-            joined = {}
-            for name, value in scope['headers']:
-                if name in {b'user-agent'}:
-                    joined[name] = joined[name] + b',' + value if name in joined else value
+            joined = last = record.fields
+            if len(joined) != len(scope['headers']):
+                joined, last = {}, {}
+                for name, value in scope['headers']:
+                    if name in {b'user-agent'}:
+                        joined[name] = joined[name] + b',' + value if name in joined else value
             return '%s "%s"' % (_escaped(client[0]) if ..., _texts[joined.get(b'user-agent', b'-')], )
 
-    where `joined` has the values of a repeated field in one, as Gunicorn's environ; `{name}i` reads `last` instead, the
-    last of them, as Gunicorn does. What the user wrote gets in only through repr(), as literals of text and bytes.
+    where the loop runs only if a field is repeated: `joined` has its values in one, as Gunicorn's environ; `{name}i`
+    reads `last` instead, the last of them, as Gunicorn does. What the user wrote gets in only through repr(), as
+    literals of text and bytes.
     """
     joined_fields: set[bytes] = set()
     last_fields: set[bytes] = set()
@@ -232,14 +239,19 @@ def compile_format(access_log_format: str) -> Callable[[AccessRecord], str]:
     template = _ATOM.sub(place, access_log_format)
     body = ["scope = record.scope", *preparations]
     if joined_fields or last_fields:
-        body += ["joined = {}", "last = {}", "for name, value in scope['headers']:"]
+        body += [
+            "joined = last = record.fields",
+            "if len(joined) != len(scope['headers']):",
+            "    joined, last = {}, {}",
+            "    for name, value in scope['headers']:",
+        ]
         if joined_fields:
             body += [
-                f"    if name in {joined_fields!r}:",
-                "        joined[name] = joined[name] + b',' + value if name in joined else value",
+                f"        if name in {joined_fields!r}:",
+                "            joined[name] = joined[name] + b',' + value if name in joined else value",
             ]
         if last_fields:
-            body += [f"    if name in {last_fields!r}:", "        last[name] = value"]
+            body += [f"        if name in {last_fields!r}:", "            last[name] = value"]
     body.append(f"return {template!r} % ({''.join(expressions)})")
     source = "\n    ".join(["def line(record):", *body])
     namespace: dict[str, Callable[[AccessRecord], str]] = {}

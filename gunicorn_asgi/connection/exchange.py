@@ -11,6 +11,7 @@ still gets its 500.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, Protocol
@@ -82,6 +83,7 @@ class Exchange:
     __slots__ = (
         "_bodiless",
         "_context",
+        "_fields",
         "_remaining",
         "_request_body",
         "_response_headers",
@@ -94,10 +96,19 @@ class Exchange:
         "task",
     )
 
-    def __init__(self, context: ServingContext, stream: ResponseStream, scope: HTTPScope, has_body: bool) -> None:
+    def __init__(
+        self,
+        context: ServingContext,
+        stream: ResponseStream,
+        scope: HTTPScope,
+        fields: dict[bytes, bytes],
+        has_body: bool,
+    ) -> None:
+        """`fields` has one value for each name in the headers of `scope`, for the access log."""
         self._context = context
         self._stream = stream
         self._scope = scope
+        self._fields = fields
         self.state = _AWAITING_START
         self.task: asyncio.Task[None] | None = None
         # Made on the first receive() where there is no body: most applications never ask for it.
@@ -107,7 +118,7 @@ class Exchange:
         self._sent_bytes = 0
         self._status = 0
         self._response_headers: Sequence[Field] = ()
-        self._started_at = context.loop.time() if context.access_log is not None else 0.0
+        self._started_at = time.perf_counter() if context.access_log is not None else 0.0
 
     def begin(self, name: str) -> None:
         """Call the application in a task of its own, called `name`: method and path."""
@@ -251,10 +262,11 @@ class Exchange:
             context.access_log.write(
                 AccessRecord(
                     self._scope,
+                    self._fields,
                     self._status,
                     self._response_headers,
                     self._sent_bytes,
-                    context.loop.time() - self._started_at,
+                    time.perf_counter() - self._started_at,
                 )
             )
 

@@ -158,7 +158,7 @@ class Http1Connection(asyncio.Protocol):
         scope = build_http_scope(
             method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
         )
-        exchange = Exchange(context, self, scope, body_length != 0)
+        exchange = Exchange(context, self, scope, fields, body_length != 0)
         self._exchange = exchange
         if body_length:
             self._continue_wanted = expects_continue and not rest
