@@ -65,9 +65,14 @@ class Lifespan:
 
     async def abandon(self) -> None:
         """End the task of a startup that is no longer wanted."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=ABANDON_SECONDS)
+        task = self._task
+        if task is None:
+            return
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=ABANDON_SECONDS)
+        if task.done() and not task.cancelled():
+            task.exception()  # Seen: what it says was said in the answer, or nobody wants to know any more.
 
     async def shutdown(self, timeout_seconds: float) -> None:
         """Run the application's shutdown, if it was started, for at most `timeout_seconds`. Failures are logged."""

@@ -81,9 +81,6 @@ class Settings:
 
     lifespan: Literal["auto", "on", "off"] = "auto"
 
-    lifespan_shutdown_seconds: float = 30.0
-    """How long the application may take for its shutdown; see `graceful_timeout_seconds`."""
-
     graceful_timeout_seconds: float = 30.0
     """From SIGTERM to the end of the process; Gunicorn's master kills after it (Gunicorn: graceful_timeout)."""
 
