@@ -40,7 +40,7 @@ format: $(VENV)/.lint
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench-parser
 	@$(BIN)/python -m benchmarks
 
 clean:
@@ -50,6 +50,12 @@ clean:
 $(VENV)/.examples $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml
 	@echo "Installing the $* environment into $(VENV) ..."
 	@$(PIP) install -qq --editable . --group $*
+	@touch $@
+
+# The C parser of Gunicorn's own worker has to be compiled, which not every machine can.
+$(VENV)/.bench-parser: $(VENV)/.bench
+	@$(PIP) install -qq gunicorn-h1c 2>/dev/null \
+		|| echo "gunicorn-h1c cannot be installed here: Gunicorn's own worker is measured with its Python parser."
 	@touch $@
 
 # Dependency groups need pip 25.1; a fresh virtual environment may hold an older one.
