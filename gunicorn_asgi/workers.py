@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final, TextIO
 
 from gunicorn.arbiter import Arbiter
@@ -71,6 +72,10 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
+            # The interpreter puts handlers back to their defaults as it ends, but leaves ignored signals alone: asked
+            # to stop once more, the worker still ends with the exit code of an orderly exit.
+            for number in _STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -87,8 +92,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
                 access_log=access_log,
                 heartbeat=self.notify,
             )
-            for number, how in _STOP_SIGNALS.items():
-                loop.add_signal_handler(number, self._on_stop_signal, server, how)
+            self._handle_stop_signals(loop, server)
             if self.alive:  # Else SIGTERM came while the application was loaded.
                 await server.serve()
             if isinstance(access_log, StreamAccessLog):
@@ -101,6 +105,17 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             else:
                 self.log.error("The worker cannot start", exc_info=error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    def _handle_stop_signals(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
+        """Not by `loop.add_signal_handler`, whose handlers go away with the loop: a second SIGTERM would kill the
+        worker in the last moments of an orderly exit."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._on_stop_signal, server, _STOP_SIGNALS[signal.Signals(number)])
+
+        for number in _STOP_SIGNALS:
+            signal.signal(number, handle)
 
     def _on_stop_signal(self, server: Server, how: Stop) -> None:
         self.alive = False

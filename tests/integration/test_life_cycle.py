@@ -1,5 +1,6 @@
 """A worker from boot to exit."""
 
+import contextlib
 import json
 import re
 import signal
@@ -207,6 +208,18 @@ def test_term_during_the_startup(gunicorns: GunicornStarter) -> None:
     begun = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - begun < 4
+
+
+def test_a_worker_that_is_asked_to_stop_again_and_again_exits_in_order(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("probe")
+    worker = psutil.Process(int(server.get("/pid").body))
+    # Until it is gone, also in the last moments of the interpreter.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while worker.status() != psutil.STATUS_ZOMBIE:
+            worker.send_signal(signal.SIGTERM)
+    server.wait_for_log(r"(?s)Worker exiting.*Booting worker")
+    assert "was sent SIGTERM" not in server.log
+    assert "exited with code" not in server.log
 
 
 def test_no_worker_survives(gunicorns: GunicornStarter) -> None:
