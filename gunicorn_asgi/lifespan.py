@@ -57,6 +57,8 @@ class Lifespan:
         if self._state is LifespanState.STARTED:
             return
         error = self._task.exception() if not self._task.cancelled() else None
+        if isinstance(error, LifespanFailed):
+            raise error
         if self._mode == "on":
             raise LifespanFailed("the application ended before it completed the startup") from error
         if error is not None:
@@ -104,7 +106,11 @@ class Lifespan:
 
     async def _run(self) -> None:
         scope: LifespanScope = {"type": "lifespan", "asgi": ASGI_VERSIONS, "state": self.state}
-        await self._app(scope, self._receive, self._send)
+        try:
+            await self._app(scope, self._receive, self._send)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Out of a task these would go straight through the event loop, past all who wait for this one.
+            raise LifespanFailed(f"the application raised {error!r}") from error
 
     async def _receive(self) -> ReceiveMessage:
         if not self._asked_for_startup:

@@ -1,11 +1,12 @@
 """The server inside one worker: lifespan, listeners, heartbeat, and the drain at its end."""
 
 import asyncio
+import math
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
 from .access_log import AccessLog
 from .asgi_types import Application
@@ -16,7 +17,10 @@ from .settings import Settings
 from .wire.http1_request import FieldParser
 
 QUICK_SHUTDOWN_SECONDS: Final = 2.0
-"""For tasks and lifespan after SIGINT or SIGQUIT: Gunicorn's master kills 2 s after it has asked for a quick stop."""
+"""For lifespan shutdown after SIGINT or SIGQUIT. A master that was asked twice to stop kills 2 s after the second."""
+
+EXIT_SECONDS: Final = 0.5
+"""Of graceful_timeout, kept for the way out of the process."""
 
 DRAIN_POLL_SECONDS: Final = 0.02
 """How often a drain looks whether it is done."""
@@ -89,8 +93,8 @@ class Server:
                 await lifespan.abandon()
                 return
             startup.result()
-            shutdown_seconds = await self._serve_requests(lifespan)
-            await lifespan.shutdown(shutdown_seconds)
+            deadline = await self._serve_requests(lifespan)
+            await self._shut_down(lifespan, deadline)
         finally:
             heartbeat.cancel()
 
@@ -99,8 +103,19 @@ class Server:
             self._heartbeat()
             await asyncio.sleep(self._settings.heartbeat_seconds)
 
+    async def _shut_down(self, lifespan: Lifespan, deadline: float) -> None:
+        """Run lifespan shutdown until loop time `deadline`, or only a little longer once a quick stop is asked for."""
+        loop = asyncio.get_running_loop()
+        shutdown = loop.create_task(lifespan.shutdown(max(deadline - loop.time(), 0.5)), name="lifespan shutdown")
+        await _wait_until(lambda: shutdown.done() or self._stop is Stop.QUICK, math.inf)
+        await asyncio.wait({shutdown}, timeout=QUICK_SHUTDOWN_SECONDS)
+        if not shutdown.done():
+            shutdown.cancel()
+            self._error_log.error("ASGI lifespan shutdown was cut off by a quick stop")
+            await lifespan.abandon()
+
     async def _serve_requests(self, lifespan: Lifespan) -> float:
-        """Serve until asked to stop, then drain. Returns the seconds that are left for lifespan shutdown."""
+        """Serve until asked to stop, then drain. Returns the loop time by which lifespan shutdown has to be done."""
         loop = asyncio.get_running_loop()
         context = ServingContext(
             app=self._app,
@@ -125,21 +140,18 @@ class Server:
                 listener.close()
         await self._drain(context, deadline)
         context.clock.stop()
-        if self._stop is Stop.QUICK:
-            return QUICK_SHUTDOWN_SECONDS
-        return max(deadline - loop.time() - 0.5, 0.5)
+        return deadline - EXIT_SECONDS
 
     async def _listen(
         self, loop: asyncio.AbstractEventLoop, context: ServingContext, sock: socket.socket
     ) -> asyncio.AbstractServer:
-        backlog = self._settings.backlog
+        options: dict[str, Any] = {"sock": sock, "backlog": self._settings.backlog, "ssl": self._ssl_context}
+        if self._ssl_context is not None:
+            # A handshake comes before the first byte of a head, under the same clock.
+            options["ssl_handshake_timeout"] = self._settings.header_timeout_seconds
         if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(
-                lambda: Http1Connection(context), sock=sock, backlog=backlog, ssl=self._ssl_context
-            )
-        return await loop.create_server(
-            lambda: Http1Connection(context), sock=sock, backlog=backlog, ssl=self._ssl_context
-        )
+            return await loop.create_unix_server(lambda: Http1Connection(context), **options)
+        return await loop.create_server(lambda: Http1Connection(context), **options)
 
     async def _drain(self, context: ServingContext, deadline: float) -> None:
         """Let running exchanges finish, cancel what is left shortly before `deadline`, then close all connections."""

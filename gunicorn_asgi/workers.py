@@ -80,6 +80,12 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         server: Server | None = None
+
+        def beat() -> None:
+            self.notify()
+            if not self.alive and server is not None:  # Gunicorn's reloader has seen a change.
+                server.stop(Stop.GRACEFUL)
+
         try:
             access_log = self._access_log(loop)
             server = Server(
@@ -90,7 +96,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
                 field_parser=self.field_parser(),
                 error_log=self.log,
                 access_log=access_log,
-                heartbeat=self.notify,
+                heartbeat=beat,
             )
             self._handle_stop_signals(loop, server)
             if self.alive:  # Else SIGTERM came while the application was loaded.
@@ -100,11 +106,18 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         except Exception as error:
             if server is not None and server.serving:
                 raise
+            if self.aborted:
+                sys.exit(1)
             if isinstance(error, LifespanFailed):
                 self.log.error("Application startup failed: %s", error, exc_info=error.__cause__)
             else:
                 self.log.error("The worker cannot start", exc_info=error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
+        """SIGABRT: the master has waited in vain for the heartbeat."""
+        self.aborted = True
+        super().handle_abort(sig, frame)
 
     def _handle_stop_signals(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
         """Not by `loop.add_signal_handler`, whose handlers go away with the loop: a second SIGTERM would kill the

@@ -28,10 +28,14 @@ class ErrorLog(Protocol):
     def error(self, msg: str, *args: object, exc_info: Any = None) -> None: ...
 
 
-class Deadlined(Protocol):
-    """A connection as the clock sees it."""
+class WatchedConnection(Protocol):
+    """A connection as the worker sees it: its clock, and what a drain asks of it."""
 
     deadline: float
+    """Loop time at which `on_deadline` is due."""
+
+    write_deadline: float
+    """Loop time by which the client must have taken something."""
 
     def on_deadline(self) -> None: ...
 
@@ -113,8 +117,8 @@ class ServingContext:
         self.state = state
         self.proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
         self.encoder = ResponseEncoder(b"gunicorn-asgi" if settings.server_header else b"")
-        self.connections: set[Deadlined] = set()
-        self.unsent: set[Deadlined] = set()
+        self.connections: set[WatchedConnection] = set()
+        self.unsent: set[WatchedConnection] = set()
         """Connections with a response that the client does not take; watched for progress."""
         self.exchanges: set[RunningExchange] = set()
         """Exchanges whose application has not returned."""
@@ -161,6 +165,11 @@ class ServingContext:
 
     def _on_tick(self) -> None:
         now = self.clock.now
+        if self.clock.lag_seconds:
+            # The loop was blocked: nobody's time has passed while nobody was served.
+            for connection in self.connections:
+                connection.deadline += self.clock.lag_seconds
+                connection.write_deadline += self.clock.lag_seconds
         self.idle_deadline = self.clock.deadline(self.settings.keepalive_seconds)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.on_deadline()

@@ -84,6 +84,8 @@ class Exchange:
         "_bodiless",
         "_context",
         "_fields",
+        "_is_head",
+        "_name",
         "_remaining",
         "_request_body",
         "_response_headers",
@@ -102,13 +104,20 @@ class Exchange:
         stream: ResponseStream,
         scope: HTTPScope,
         fields: dict[bytes, bytes],
+        is_head: bool,
         has_body: bool,
     ) -> None:
-        """`fields` has one value for each name in the headers of `scope`, for the access log."""
+        """`fields` has one value for each name in the headers of `scope`, for the access log.
+
+        What the exchange needs to know of its request it is told here: `scope` belongs to the application, which may
+        change it.
+        """
         self._context = context
         self._stream = stream
         self._scope = scope
         self._fields = fields
+        self._is_head = is_head
+        self._name = ""
         self.state = _AWAITING_START
         self.task: asyncio.Task[None] | None = None
         # Made on the first receive() where there is no body: most applications never ask for it.
@@ -124,6 +133,7 @@ class Exchange:
         """Call the application in a task of its own, called `name`: method and path."""
         context = self._context
         context.exchanges.add(self)
+        self._name = name
         self.task = context.create_task(self._run(), name=name)
 
     async def _run(self) -> None:
@@ -171,7 +181,7 @@ class Exchange:
                 raise MessageOrderError(self.state.value, message["type"])
             status = message["status"]
             self._response_headers = fields = tuple(message.get("headers", ()))
-            self._bodiless = bodiless = status in BODYLESS_STATUS or self._scope["method"] == "HEAD"
+            self._bodiless = bodiless = self._is_head or status in BODYLESS_STATUS
             self._remaining = self._stream.start(status, fields, bodiless)
             self._status = status
             self.state = _HEAD_HELD
@@ -250,10 +260,6 @@ class Exchange:
     def _has_ended(self) -> bool:
         return self.state is _COMPLETE or self.state is _DISCONNECTED
 
-    @property
-    def request_path(self) -> str:
-        return f"{self._scope['method']} {self._scope['path']!r}"
-
     # Ends
 
     def _log_access(self) -> None:
@@ -274,9 +280,9 @@ class Exchange:
         """The application has failed: 500 while nothing was sent, else break off."""
         state = self.state
         if state is _DISCONNECTED and _is_of_disconnect(error):
-            self._context.error_log.debug("The client left during %s: %r", self.request_path, error)
-        elif not isinstance(error, asyncio.CancelledError):
-            self._context.error_log.error("Exception in ASGI application: %s", self.request_path, exc_info=error)
+            self._context.error_log.debug("The client left during %r: %r", self._name, error)
+        elif not (self._context.draining and isinstance(error, asyncio.CancelledError)):
+            self._context.error_log.error("Exception in ASGI application: %r", self._name, exc_info=error)
         if state is _AWAITING_START or state is _HEAD_HELD:
             self._send_500()
         elif state is _STREAMING:
@@ -291,7 +297,7 @@ class Exchange:
             (b"content-length", b"%d" % len(content)),
         ]
         self._status = 500
-        self._bodiless = self._scope["method"] == "HEAD"
+        self._bodiless = self._is_head
         self._stream.close_when_sent()
         self._stream.start(500, self._response_headers, self._bodiless)
         self.state = _COMPLETE
@@ -312,17 +318,14 @@ def _as_bytes(body: object) -> bytes:
 def _is_of_disconnect(error: BaseException) -> bool:
     """Whether an exception is our own ClientDisconnected or what a framework made of it.
 
-    The ASGI specification wants it not to be logged as an error. Starlette raises its own exception in its place, task
-    groups put it into a group.
+    The ASGI specification wants it not to be logged as an error. Frameworks raise an exception of their own in its
+    place, which says so in its name (Starlette: `ClientDisconnect`), and task groups put it into a group. Any other
+    exception, also one that came up while this one was handled, is a mistake that somebody wants to see.
     """
-    seen: list[BaseException] = []  # Errors may be each other's cause.
-    found: list[BaseException | None] = [error]
-    while found:
-        current = found.pop()
-        if current is None or any(current is other for other in seen):
-            continue
-        if isinstance(current, (ClientDisconnected, asyncio.CancelledError)):
-            return True
-        seen.append(current)
-        found += [current.__cause__, current.__context__, *getattr(current, "exceptions", ())]
-    return False
+    if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+        return True
+    members = getattr(error, "exceptions", ())
+    if members:
+        return all(_is_of_disconnect(member) for member in members)
+    origin = error.__cause__ or error.__context__
+    return isinstance(origin, ClientDisconnected) and "disconnect" in type(error).__name__.lower()

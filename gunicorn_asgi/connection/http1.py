@@ -75,8 +75,8 @@ class Http1Connection(asyncio.Protocol):
         "_server",
         "_transport",
         "_unsent_bytes",
-        "_write_deadline",
         "deadline",
+        "write_deadline",
         "write_gate",
     )
 
@@ -101,7 +101,7 @@ class Http1Connection(asyncio.Protocol):
         self._head_lines: list[bytes] = []
         self._chunked = False
         self._unsent_bytes = 0
-        self._write_deadline = NEVER
+        self.write_deadline = NEVER
         self.write_gate = Gate(context.loop)
         self.deadline = context.clock.deadline(context.settings.header_timeout_seconds)
 
@@ -158,7 +158,7 @@ class Http1Connection(asyncio.Protocol):
         scope = build_http_scope(
             method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
         )
-        exchange = Exchange(context, self, scope, fields, body_length != 0)
+        exchange = Exchange(context, self, scope, fields, method == "HEAD", body_length != 0)
         self._exchange = exchange
         if body_length:
             self._continue_wanted = expects_continue and not rest
@@ -167,7 +167,7 @@ class Http1Connection(asyncio.Protocol):
             self._reading = _AHEAD
             self._pending = rest
             if rest:
-                self._pause_reading()
+                self._limit_pending()
         exchange.begin(f"{method} {path}")
 
     def _receive_other(self, data: bytes) -> None:
@@ -175,7 +175,7 @@ class Http1Connection(asyncio.Protocol):
             self._receive_body(data)
         elif self._reading is _AHEAD:
             self._pending += data
-            self._pause_reading()
+            self._limit_pending()
         else:
             self._receive_unwanted(data)
 
@@ -243,8 +243,10 @@ class Http1Connection(asyncio.Protocol):
             self._reading = _AHEAD
             self._pending = decoder.rest
         untaken_bytes = exchange.on_body(content, decoder.complete)
-        if self._pending or untaken_bytes >= self._context.settings.read_buffer_bytes:
+        if untaken_bytes >= self._context.settings.read_buffer_bytes:
             self._pause_reading()
+        else:
+            self._limit_pending()
 
     def _receive_unwanted(self, data: bytes) -> None:
         """Bytes of a body that nobody read, or behind a response that closes the connection."""
@@ -269,6 +271,11 @@ class Http1Connection(asyncio.Protocol):
             self._begin_next()
         elif self._discarded_bytes > settings.linger_bytes:
             self._linger()
+
+    def _limit_pending(self) -> None:
+        """Read on behind a request, since only a read shows that a client has gone, but not without end."""
+        if len(self._pending) >= self._context.settings.read_buffer_bytes:
+            self._pause_reading()
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._transport.is_closing():
@@ -301,7 +308,8 @@ class Http1Connection(asyncio.Protocol):
     def write_first(self, body: bytes, last: bool) -> None:
         """See `ResponseStream.write_first`."""
         lines = self._head_lines
-        if not self._context.keep_alive:
+        # Where a 100 was never sent, the client may now send its body or not (RFC 9110 section 10.1.1).
+        if self._continue_wanted or not self._context.keep_alive:
             self._keep_alive = False
         if not self._keep_alive:
             lines.append(b"connection: close\r\n")
@@ -358,7 +366,7 @@ class Http1Connection(asyncio.Protocol):
         """See `ResponseStream.on_body_taken`."""
         if self._reading is _BODY:
             self.deadline = NEVER
-        if not self._pending:
+        if len(self._pending) < self._context.settings.read_buffer_bytes:
             self._resume_reading()
 
     def close_when_sent(self) -> None:
@@ -385,12 +393,11 @@ class Http1Connection(asyncio.Protocol):
                 self._linger()
             else:
                 self.close()
-        elif self._keep_alive and not self._continue_wanted:
+        elif self._keep_alive:
             self._reading = _DISCARD
             self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
             self._resume_reading()
         else:
-            # Also where a 100 was never sent: the client may now send its body or not (RFC 9110 section 10.1.1).
             self._linger()
 
     def _schedule_next(self) -> None:
@@ -445,14 +452,17 @@ class Http1Connection(asyncio.Protocol):
         self._watch_unsent()
 
     def close(self) -> None:
-        """See `Deadlined.close`."""
+        """See `WatchedConnection.close`."""
         self._reading = _LINGER
+        # TLS closes with a message of its own, for whose answer an idle client may let the worker wait.
         self.deadline = NEVER
+        if self._scheme == "https":
+            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
         self._watch_unsent()
         self._transport.close()
 
     def begin_drain(self) -> None:
-        """See `Deadlined.begin_drain`."""
+        """See `WatchedConnection.begin_drain`."""
         if self._reading is _HEAD and not self._pending:
             self.close()
         elif self._reading is _DISCARD:
@@ -461,7 +471,7 @@ class Http1Connection(asyncio.Protocol):
     # Clocks
 
     def on_deadline(self) -> None:
-        """See `Deadlined.on_deadline`: what is due depends on what is awaited."""
+        """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""
         self.deadline = NEVER
         exchange = self._exchange
         if self._reading is _HEAD:
@@ -477,22 +487,27 @@ class Http1Connection(asyncio.Protocol):
                 exchange.on_half_close()
         elif self._reading is _DISCARD:
             self._linger()
+        elif self._transport.is_closing():
+            if self._transport.get_write_buffer_size() == 0:
+                self._transport.abort()
+            else:
+                self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
         else:
             self.close()
 
     def _watch_unsent(self) -> None:
         self._unsent_bytes = self._transport.get_write_buffer_size()
-        self._write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
+        self.write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
         self._context.unsent.add(self)
 
     def on_tick(self) -> None:
-        """See `Deadlined.on_tick`: break off when the client has taken nothing for `write_timeout`."""
+        """See `WatchedConnection.on_tick`: break off when the client has taken nothing for `write_timeout`."""
         unsent = self._transport.get_write_buffer_size()
         if unsent == 0:
             self._context.unsent.discard(self)
         elif unsent != self._unsent_bytes:
             self._watch_unsent()
-        elif self._write_deadline <= self._context.clock.now:
+        elif self.write_deadline <= self._context.clock.now:
             self._context.error_log.info("Client %s takes no data; connection aborted", self.peer)
             self.abort()
 

@@ -123,7 +123,13 @@ def exchange_with(
         log, access_log = RecordingLog(), RecordingAccessLog()
         context = serving_context(app, log=log, access_log=access_log)
         stream = AngleStream(loop)
-        ran = Ran(context, stream, Exchange(context, stream, http_scope(path, method), {}, has_body), log, access_log)
+        ran = Ran(
+            context,
+            stream,
+            Exchange(context, stream, http_scope(path, method), {}, method == "HEAD", has_body),
+            log,
+            access_log,
+        )
         ran.exchange.begin(f"{method} {path}")
         await turns()
         await steps(ran)
@@ -539,7 +545,7 @@ def test_after_the_response_the_stream_hears_no_more_of_the_body() -> None:
     async def main() -> None:
         context = serving_context(app)
         stream = AngleStream(context.loop)
-        exchange = Exchange(context, stream, http_scope(), {}, True)
+        exchange = Exchange(context, stream, http_scope(), {}, False, True)
         exchange.on_body(b"not taken in time", False)
         exchange.begin("GET /path")
         await turns()
@@ -742,20 +748,22 @@ def test_an_application_may_return_without_an_answer_where_nobody_waits_for_one(
 
 
 @pytest.mark.parametrize(("state", "answered"), REACH_AND_FAIL)
-def test_cancellation_is_not_swallowed_and_not_an_error(state: ExchangeState, answered: bool) -> None:
+@pytest.mark.parametrize("draining", [True, False], ids=["by a drain", "by itself"])
+def test_cancellation_is_not_swallowed(state: ExchangeState, answered: bool, draining: bool) -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         for message in REACH[state]:
             await send(message)
         await asyncio.Event().wait()
 
     async def steps(ran: Ran) -> None:
+        ran.context.draining = draining
         ran.task.cancel()
         await turns()
         assert ran.task.cancelled()
         assert ran.context.exchanges == set()
 
     ran = exchange_with(app, steps)
-    assert ran.log.of("error") == []
+    assert len(ran.log.of("error")) == (0 if draining else 1)
     assert ran.stream.sent.startswith("<500 " if answered else "<200>[a]")
     assert ran.stream.calls == (["close"] if answered else ["abort"])
 
