@@ -348,7 +348,7 @@ MORE = {**BODY, "more_body": True}
 def test_messages_that_asgi_or_http_do_not_allow(
     probe: Gunicorn, key: str, messages: list[dict[str, object]], error: str | None, status: int
 ) -> None:
-    logged = "Exception in ASGI application: POST '/send'"
+    logged = "Exception in ASGI application: 'POST /send'"
     logged_before = probe.log.count(logged)
     response = probe.get(f"/send?{key}", method="POST", body=json.dumps(messages).encode())
     refused = json.loads(probe.get(f"/journal/refused-{key}").body)
