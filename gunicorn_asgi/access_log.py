@@ -38,7 +38,7 @@ class AccessRecord:
     ) -> None:
         self.scope = scope
         self.fields = fields
-        """One value for each name of the request's fields, as `RequestHead.fields`."""
+        """One value for each name of the request's fields, as in a `RequestHead`."""
         self.status = status
         self.response_headers = response_headers
         """What the application sent, in its order."""

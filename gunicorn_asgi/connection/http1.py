@@ -20,7 +20,7 @@ from ..scope import build_http_scope
 from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import (
     HEAD_END,
-    check_incomplete_head,
+    IncompleteHead,
     read_request_head,
     skip_empty_lines,
 )
@@ -67,6 +67,7 @@ class Http1Connection(asyncio.Protocol):
         "_half_closed",
         "_head_lines",
         "_http_version",
+        "_incomplete_head",
         "_keep_alive",
         "_pending",
         "_reading",
@@ -92,6 +93,7 @@ class Http1Connection(asyncio.Protocol):
         self._reading_paused = False
         self._half_closed = False
         self._pending = b""
+        self._incomplete_head = IncompleteHead(context.head_limits)
         self._body: BodyDecoder | None = None
         self._discarded_bytes = 0
         self._exchange: Exchange | None = None
@@ -123,7 +125,9 @@ class Http1Connection(asyncio.Protocol):
         if self._reading is not _HEAD:
             self._receive_other(data)
             return
+        search_from = 0
         if self._pending:
+            search_from = max(len(self._pending) - 3, 0)
             data = self._pending + data
         context = self._context
         try:
@@ -132,11 +136,11 @@ class Http1Connection(asyncio.Protocol):
                 if not head:
                     self._await_head(data)
                     return
-                data = head
-            end = data.find(HEAD_END) + 4
+                data, search_from = head, 0
+            end = data.find(HEAD_END, search_from) + 4
             if end < 4:
                 self._await_head(data)
-                check_incomplete_head(data, context.head_limits)
+                self._incomplete_head.check(data)
                 return
             rest = b""
             if end != len(data):
@@ -217,6 +221,7 @@ class Http1Connection(asyncio.Protocol):
         """Keep the beginning of a head. Its clock starts with its first byte and is not reset by more of them."""
         if not self._pending:
             self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
+            self._incomplete_head = IncompleteHead(self._context.head_limits)
         self._pending = data
 
     def _begin_body(self, body_length: int, rest: bytes) -> None:

@@ -32,7 +32,7 @@ class BodyDecoder(Protocol):
 
 
 def body_decoder(body_length: int, limits: HeadLimits) -> BodyDecoder:
-    """The decoder for a `RequestHead.body_length` other than 0."""
+    """The decoder for a `body_length` of a `RequestHead` other than 0."""
     return ChunkedBody(limits) if body_length == CHUNKED else LengthBody(body_length)
 
 

@@ -19,10 +19,8 @@ from gunicorn_asgi.wire.http1_request import (
     CHUNKED,
     HEAD_END,
     FieldParser,
-    RequestHead,
-    check_incomplete_head,
 )
-from tests.support.heads import read_request_head
+from tests.support.heads import RequestHead, check_incomplete_head, read_request_head
 
 ParserFactory = Callable[[], FieldParser]
 Receive = Callable[..., RequestHead]
