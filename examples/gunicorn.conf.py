@@ -8,7 +8,7 @@ from typing import Any
 
 worker_class = "gunicorn_asgi.Worker"
 
-# One worker for each processor. Each serves thousands of connections, so there is no need for more.
+# As many as there are processors to use. Each serves thousands of connections, so there is no need for more.
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
 # Requests go to standard output. Leave this out for the highest speed.

@@ -39,9 +39,6 @@ class WatchedConnection(Protocol):
 
     def on_deadline(self) -> None: ...
 
-    def on_tick(self) -> None:
-        """Called on each tick while the connection is in `ServingContext.unsent`."""
-
     def begin_drain(self) -> None:
         """Finish what runs, start nothing new."""
 
@@ -50,6 +47,13 @@ class WatchedConnection(Protocol):
 
     def abort(self) -> None:
         """Close at once, with a reset."""
+
+
+class UnsentConnection(Protocol):
+    """A connection with a response that the client does not take."""
+
+    def on_tick(self) -> None:
+        """Look whether there was progress; called on each tick of the clock."""
 
 
 class RunningExchange(Protocol):
@@ -118,8 +122,7 @@ class ServingContext:
         self.proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
         self.encoder = ResponseEncoder(b"gunicorn-asgi" if settings.server_header else b"")
         self.connections: set[WatchedConnection] = set()
-        self.unsent: set[WatchedConnection] = set()
-        """Connections with a response that the client does not take; watched for progress."""
+        self.unsent: set[UnsentConnection] = set()
         self.exchanges: set[RunningExchange] = set()
         """Exchanges whose application has not returned."""
         self.draining = False
@@ -173,8 +176,8 @@ class ServingContext:
         self.idle_deadline = self.clock.deadline(self.settings.keepalive_seconds)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.on_deadline()
-        for connection in tuple(self.unsent):
-            connection.on_tick()
+        for unsent in tuple(self.unsent):
+            unsent.on_tick()
 
 
 def _is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:

@@ -12,9 +12,9 @@ In AHEAD the request is whole and its response is not: what arrives now belongs 
 
 import asyncio
 from enum import Enum, auto
-from typing import Final, cast
+from typing import Final
 
-from ..asgi_types import Address, ResponseFields
+from ..asgi_types import ResponseFields
 from ..errors import RemoteProtocolError
 from ..scope import build_http_scope
 from ..wire.http1_body import BodyDecoder, body_decoder
@@ -28,8 +28,7 @@ from ..wire.http1_response import CONTINUE, LAST_CHUNK, STATUS_LINES, UNKNOWN_LE
 from .clock import NEVER
 from .context import ServingContext
 from .exchange import Exchange, ExchangeState
-from .flow import Gate
-from .transport import asgi_address, reset
+from .transport import TransportProtocol
 
 # Content from this size on is handed to the transport as it is instead of being copied behind its head.
 _COPY_BELOW_BYTES: Final = 16 * 1024
@@ -52,46 +51,31 @@ _DISCARD: Final = Reading.DISCARD
 _LINGER: Final = Reading.LINGER
 
 
-class Http1Connection(asyncio.Protocol):
+class Http1Connection(TransportProtocol):
     """The protocol of one accepted socket. It is also the `ResponseStream` of its one running exchange."""
 
     __slots__ = (
         "_body",
         "_chunked",
-        "_client",
-        "_context",
         "_continue_wanted",
         "_discarded_bytes",
         "_exchange",
         "_forwarding_names",
-        "_half_closed",
         "_head_lines",
         "_http_version",
         "_incomplete_head",
         "_keep_alive",
         "_pending",
         "_reading",
-        "_reading_paused",
         "_scheme",
-        "_server",
-        "_transport",
-        "_unsent_bytes",
         "deadline",
-        "write_deadline",
-        "write_gate",
     )
 
-    _transport: asyncio.Transport
-
     def __init__(self, context: ServingContext) -> None:
-        self._context = context
-        self._client: Address | None = None
-        self._server: Address | None = None
+        super().__init__(context)
         self._scheme = "http"
         self._forwarding_names: frozenset[bytes] | None = None
         self._reading = _HEAD
-        self._reading_paused = False
-        self._half_closed = False
         self._pending = b""
         self._incomplete_head = IncompleteHead(context.head_limits)
         self._body: BodyDecoder | None = None
@@ -102,23 +86,17 @@ class Http1Connection(asyncio.Protocol):
         self._continue_wanted = False
         self._head_lines: list[bytes] = []
         self._chunked = False
-        self._unsent_bytes = 0
-        self.write_deadline = NEVER
-        self.write_gate = Gate(context.loop)
         self.deadline = context.clock.deadline(context.settings.header_timeout_seconds)
 
     # Transport callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._client = asgi_address(transport.get_extra_info("peername"))
-        self._server = asgi_address(transport.get_extra_info("sockname"))
+        super().connection_made(transport)
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         context = self._context
         if context.proxies.trusts(self._client):
             self._forwarding_names = context.proxies.header_names
-        self._transport.set_write_buffer_limits(context.settings.write_buffer_bytes)
         context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -208,13 +186,6 @@ class Http1Connection(asyncio.Protocol):
             exchange.on_disconnect()
         self.write_gate.open()
 
-    def pause_writing(self) -> None:
-        self.write_gate.close()
-        self._watch_unsent()
-
-    def resume_writing(self) -> None:
-        self.write_gate.open()
-
     # Reading
 
     def _await_head(self, data: bytes) -> None:
@@ -282,17 +253,6 @@ class Http1Connection(asyncio.Protocol):
         if len(self._pending) >= self._context.settings.read_buffer_bytes:
             self._pause_reading()
 
-    def _pause_reading(self) -> None:
-        if not self._reading_paused and not self._transport.is_closing():
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._reading_paused and not self._transport.is_closing():
-            self._reading_paused = False
-            if not self._half_closed:
-                self._transport.resume_reading()
-
     # The response stream of the running exchange
 
     def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
@@ -353,12 +313,6 @@ class Http1Connection(asyncio.Protocol):
         if last:
             self._end_response()
 
-    def _write_large(self, *parts: bytes) -> None:
-        if self._context.gathers_writes:
-            self._transport.writelines(parts)
-        else:
-            self._transport.write(b"".join(parts))
-
     def on_body_wanted(self) -> None:
         """See `ResponseStream.on_body_wanted`."""
         if self._continue_wanted and self._exchange is not None and not self._exchange.head_sent:
@@ -377,10 +331,6 @@ class Http1Connection(asyncio.Protocol):
     def close_when_sent(self) -> None:
         """See `ResponseStream.close_when_sent`."""
         self._keep_alive = False
-
-    def abort(self) -> None:
-        """See `ResponseStream.abort`."""
-        reset(self._transport)
 
     # Ends
 
@@ -499,24 +449,3 @@ class Http1Connection(asyncio.Protocol):
                 self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
         else:
             self.close()
-
-    def _watch_unsent(self) -> None:
-        self._unsent_bytes = self._transport.get_write_buffer_size()
-        self.write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
-        self._context.unsent.add(self)
-
-    def on_tick(self) -> None:
-        """See `WatchedConnection.on_tick`: break off when the client has taken nothing for `write_timeout`."""
-        unsent = self._transport.get_write_buffer_size()
-        if unsent == 0:
-            self._context.unsent.discard(self)
-        elif unsent != self._unsent_bytes:
-            self._watch_unsent()
-        elif self.write_deadline <= self._context.clock.now:
-            self._context.error_log.info("Client %s takes no data; connection aborted", self.peer)
-            self.abort()
-
-    @property
-    def peer(self) -> str:
-        """The peer's own address for the error log, whatever it says of itself."""
-        return self._client[0] if self._client is not None else "unix socket"

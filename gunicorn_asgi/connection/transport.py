@@ -1,12 +1,15 @@
-"""What asyncio's transports leave to be done by hand."""
+"""A connection towards its transport: addresses, flow control, unsent bytes, the end."""
 
 import asyncio
 import contextlib
 import socket
 import struct
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..asgi_types import Address
+from .clock import NEVER
+from .context import ServingContext
+from .flow import Gate
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """For SO_LINGER: linger, for no time."""
@@ -21,14 +24,95 @@ def asgi_address(name: Any) -> Address | None:
     return (name, None) if name else None
 
 
-def reset(transport: asyncio.Transport) -> None:
-    """Abort with a reset.
+class TransportProtocol(asyncio.Protocol):
+    """The side of a connection that faces its transport, whatever is spoken on it: flow control both ways, the watch
+    over a client that takes nothing, and the abort."""
 
-    A client must not take a response that was broken off, and whose end is the end of the connection, for a whole one
-    (RFC 9112 section 8). SO_LINGER with a time of 0 makes the close of the socket send a reset.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        with contextlib.suppress(OSError):  # The peer may have reset the connection already.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    transport.abort()
+    __slots__ = (
+        "_client",
+        "_context",
+        "_half_closed",
+        "_reading_paused",
+        "_server",
+        "_transport",
+        "_unsent_bytes",
+        "write_deadline",
+        "write_gate",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, context: ServingContext) -> None:
+        self._context = context
+        self._client: Address | None = None
+        self._server: Address | None = None
+        self._reading_paused = False
+        self._half_closed = False
+        self._unsent_bytes = 0
+        self.write_deadline = NEVER
+        self.write_gate = Gate(context.loop)
+        """Closed while the client does not take what was written."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._client = asgi_address(transport.get_extra_info("peername"))
+        self._server = asgi_address(transport.get_extra_info("sockname"))
+        self._transport.set_write_buffer_limits(self._context.settings.write_buffer_bytes)
+
+    def pause_writing(self) -> None:
+        self.write_gate.close()
+        self._watch_unsent()
+
+    def resume_writing(self) -> None:
+        self.write_gate.open()
+
+    @property
+    def peer(self) -> str:
+        """The peer's own address for the error log, whatever it says of itself."""
+        return self._client[0] if self._client is not None else "unix socket"
+
+    def on_tick(self) -> None:
+        """See `UnsentConnection.on_tick`: break off when the client has taken nothing for `write_timeout`."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent == 0:
+            self._context.unsent.discard(self)
+        elif unsent != self._unsent_bytes:
+            self._watch_unsent()
+        elif self.write_deadline <= self._context.clock.now:
+            self._context.error_log.info("Client %s takes no data; connection aborted", self.peer)
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once, with a reset.
+
+        A client must not take a response that was broken off, and whose end is the end of the connection, for a whole
+        one (RFC 9112 section 8). SO_LINGER with a time of 0 makes the close of the socket send a reset.
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # The peer may have reset the connection already.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
+
+    def _watch_unsent(self) -> None:
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self.write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
+        self._context.unsent.add(self)
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            if not self._half_closed:
+                self._transport.resume_reading()
+
+    def _write_large(self, *parts: bytes) -> None:
+        """Write without copying the parts together, where the transport can."""
+        if self._context.gathers_writes:
+            self._transport.writelines(parts)
+        else:
+            self._transport.write(b"".join(parts))
