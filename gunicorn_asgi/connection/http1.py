@@ -135,7 +135,7 @@ class Http1Connection(TransportProtocol):
             return
         self.deadline = NEVER
         self._http_version = http_version
-        self._keep_alive = keep_alive
+        self._keep_alive = keep_alive and context.keep_alive
         root_path, state = context.root_path, context.state
         scope = build_http_scope(
             method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
@@ -274,7 +274,7 @@ class Http1Connection(TransportProtocol):
         """See `ResponseStream.write_first`."""
         lines = self._head_lines
         # Where a 100 was never sent, the client may now send its body or not (RFC 9110 section 10.1.1).
-        if self._continue_wanted or not self._context.keep_alive:
+        if self._continue_wanted:
             self._keep_alive = False
         if not self._keep_alive:
             lines.append(b"connection: close\r\n")
@@ -336,8 +336,6 @@ class Http1Connection(TransportProtocol):
 
     def _end_response(self) -> None:
         self._exchange = None
-        if not self._context.keep_alive:  # A drain has begun while this response was under way.
-            self._keep_alive = False
         if self._reading is _AHEAD:
             if self._keep_alive and not self._half_closed and not self._pending and not self._reading_paused:
                 self._reading = _HEAD
@@ -418,6 +416,7 @@ class Http1Connection(TransportProtocol):
 
     def begin_drain(self) -> None:
         """See `WatchedConnection.begin_drain`."""
+        self._keep_alive = False
         if self._reading is _HEAD and not self._pending:
             self.close()
         elif self._reading is _DISCARD:
