@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -175,6 +176,22 @@ def test_on_takes_no_answer_for_a_failure(app: Application) -> None:
 
 
 @pytest.mark.parametrize("mode", ASKING_MODES)
+def test_an_exit_in_the_startup_is_a_failure_in_every_mode(mode: Mode) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        sys.exit(1)
+
+    async def steps(lifespan: Lifespan, log: RecordingLog) -> None:
+        with pytest.raises(LifespanFailed) as raised:
+            await soon(lifespan.startup())
+        assert "SystemExit(1)" in str(raised.value)
+        assert isinstance(raised.value.__cause__, SystemExit)
+        await soon(lifespan.shutdown(1.0))
+
+    assert with_lifespan(app, steps, mode).lines == []
+
+
+@pytest.mark.parametrize("mode", ASKING_MODES)
 def test_an_exception_behind_the_startup_is_logged_once_and_no_reason_not_to_serve(mode: Mode) -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await receive()
@@ -233,6 +250,15 @@ def test_an_exception_in_the_shutdown_is_logged() -> None:
 
     log = with_lifespan(stopping(fails), start_and_stop)
     assert [str(error) for error in log.exceptions] == ["boom"]
+
+
+def test_an_exit_in_the_shutdown_is_logged() -> None:
+    async def exits(send: Send) -> None:
+        sys.exit(1)
+
+    log = with_lifespan(stopping(exits), start_and_stop)
+    [error] = log.exceptions
+    assert "SystemExit(1)" in str(error)
 
 
 @pytest.mark.parametrize("stubborn", [False, True])

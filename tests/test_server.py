@@ -11,7 +11,7 @@ import pytest
 
 from gunicorn_asgi.asgi_types import Application, Receive, Send
 from gunicorn_asgi.errors import LifespanFailed
-from gunicorn_asgi.server import Server, Stop
+from gunicorn_asgi.server import QUICK_SHUTDOWN_SECONDS, Server, Stop
 from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
 from tests.connection.serving import LOOPS, LoopFactory, RecordingLog, body, run, soon, start
@@ -384,6 +384,40 @@ def test_shutdown_comes_also_where_nothing_was_asked(new_loop: LoopFactory, how:
 
     serve(app, steps, new_loop, lifespan="on")
     assert app.events[-1] == "stopping"
+
+
+@pytest.mark.parametrize("first", [None, Stop.GRACEFUL])
+def test_a_quick_stop_ends_a_hanging_shutdown_also_after_a_graceful_one(
+    new_loop: LoopFactory, first: Stop | None
+) -> None:
+    stopping, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        started.set()
+        await receive()
+        stopping.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    started = asyncio.Event()
+
+    async def steps(running: Running) -> None:
+        await soon(started.wait())
+        if first is not None:
+            running.server.stop(first)
+            await soon(stopping.wait())
+            await asyncio.wait({running.serving}, timeout=0.1)
+            assert not running.serving.done()
+        assert await running.stop(Stop.QUICK) < QUICK_SHUTDOWN_SECONDS + 1.5
+        assert cancelled.is_set()
+
+    [line] = serve(app, steps, new_loop, lifespan="on", graceful_timeout_seconds=60.0).log.of("error")
+    assert "shutdown" in line
 
 
 def test_a_failed_startup_is_raised_and_nothing_was_served(new_loop: LoopFactory) -> None:

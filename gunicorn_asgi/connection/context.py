@@ -13,7 +13,7 @@ from ..proxy import TrustedProxies
 from ..settings import Settings
 from ..wire.http1_request import FieldParser
 from ..wire.http1_response import ResponseEncoder
-from .clock import Clock
+from .clock import NEVER, Clock
 
 MAX_REFUSALS_LOGGED_PER_SECOND: Final = 10
 """A flood of bad requests must not become a flood of log lines."""
@@ -171,8 +171,10 @@ class ServingContext:
         if self.clock.lag_seconds:
             # The loop was blocked: nobody's time has passed while nobody was served.
             for connection in self.connections:
-                connection.deadline += self.clock.lag_seconds
-                connection.write_deadline += self.clock.lag_seconds
+                if connection.deadline is not NEVER:
+                    connection.deadline += self.clock.lag_seconds
+                if connection.write_deadline is not NEVER:
+                    connection.write_deadline += self.clock.lag_seconds
         self.idle_deadline = self.clock.deadline(self.settings.keepalive_seconds)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.on_deadline()

@@ -115,13 +115,14 @@ def exchange_with(
     method: str = "GET",
     path: str = "/path",
     has_body: bool = False,
+    access_logged: bool = True,
 ) -> Ran:
     """Run `app` on one exchange; after a few turns of the loop come `steps`, and the client leaves."""
 
     async def main() -> Ran:
         loop = asyncio.get_running_loop()
         log, access_log = RecordingLog(), RecordingAccessLog()
-        context = serving_context(app, log=log, access_log=access_log)
+        context = serving_context(app, log=log, access_log=access_log if access_logged else None)
         stream = AngleStream(loop)
         ran = Ran(
             context,
@@ -716,6 +717,38 @@ def test_the_500_of_a_head_request_has_no_content() -> None:
     assert ran.access_log.lines == [("/path", 500, 0)]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_method_that_the_application_changes_does_not_change_the_request(fails: bool) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        scope["method"] = "GET"
+        if fails:
+            raise ValueError("boom")
+        await send(start(200, (b"content-length", b"5")))
+        await send(body(b"hello"))
+
+    ran = exchange_with(app, method="HEAD")
+    assert ran.stream.sent.startswith("<500 " if fails else "<200 ")
+    assert ran.stream.sent.endswith(" bodiless>!")
+
+
+@pytest.mark.parametrize(("state", "answered"), REACH_AND_FAIL)
+def test_an_application_that_clears_its_scope_and_fails_is_answered_and_logged_once(
+    state: ExchangeState, answered: bool
+) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        scope.clear()
+        for message in REACH[state]:
+            await send(message)
+        raise ValueError("boom")
+
+    ran = exchange_with(app, access_logged=False)
+    assert ran.stream.sent.startswith("<500 " if answered else "<200>[a]")
+    assert [str(error) for error in ran.log.exceptions] == ["boom"]
+    [(level, line)] = ran.log.lines
+    assert level == "error"
+    assert "GET /path" in line
+
+
 def test_a_500_after_a_204_that_was_held_back_has_content() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await send(start(204))
@@ -828,6 +861,43 @@ def test_another_error_after_a_disconnect_is_logged() -> None:
     ran = exchange_with(app)
     assert [str(error) for error in ran.log.exceptions] == ["boom"]
     assert ran.stream.sent == ""
+
+
+async def in_a_finally(send: Send) -> None:
+    try:
+        await send(body(b"late"))
+    finally:
+        raise RuntimeError("boom")
+
+
+async def in_its_except(send: Send) -> None:
+    try:
+        await send(body(b"late"))
+    except OSError as error:
+        raise RuntimeError("boom") from error
+
+
+async def beside_it_in_a_group(send: Send) -> None:
+    try:
+        await send(body(b"late"))
+    except OSError as error:
+        raise TaskGroupError(error, RuntimeError("boom")) from None
+
+
+@pytest.mark.parametrize("react", [in_a_finally, in_its_except, beside_it_in_a_group])
+def test_a_mistake_in_handling_our_disconnect_is_logged(react: Callable[[Send], Awaitable[None]]) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"a", more=True))
+        await receive()
+        await receive()
+        await react(send)
+
+    ran = exchange_with(app)
+    [error] = ran.log.exceptions
+    assert "boom" in repr(getattr(error, "exceptions", error))
+    assert len(ran.log.of("error")) == 1
+    assert ran.stream.sent == "<200>[a]"
 
 
 def test_errors_that_are_each_others_cause_are_followed_once() -> None:
@@ -1070,4 +1140,28 @@ def test_a_client_that_leaves_while_its_answer_is_made_is_noticed_whatever_it_ha
         gone.set()
 
     taken, gone = asyncio.Event(), asyncio.Event()
+    with_real_sockets(app, new_loop, steps)
+
+
+@pytest.mark.parametrize("new_loop", LOOPS.values(), ids=list(LOOPS))
+@pytest.mark.parametrize("resets", [False, True], ids=["closes", "resets"])
+def test_a_client_that_leaves_a_pipelined_request_behind_is_noticed(new_loop: LoopFactory, resets: bool) -> None:
+    async def steps(context: ServingContext, client: RealClient) -> None:
+        client.writer.write(get("/long-poll") + get("/next"))
+        await soon(waiting.wait())
+        if resets:
+            client.writer.transport.abort()
+        else:
+            client.writer.close()
+        await soon(gone.wait())
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/long-poll":
+            return
+        assert (await receive())["type"] == "http.request"
+        waiting.set()
+        assert (await receive())["type"] == "http.disconnect"
+        gone.set()
+
+    waiting, gone = asyncio.Event(), asyncio.Event()
     with_real_sockets(app, new_loop, steps)

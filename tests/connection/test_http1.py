@@ -100,6 +100,11 @@ class Client:
         await self.loop.pass_time(seconds)
         await turns()
 
+    async def block_loop(self, seconds: float) -> None:
+        """Let `seconds` pass at once, as while an application does not let the loop turn."""
+        self.loop._passed_seconds += seconds
+        await turns()
+
     @property
     def responses(self) -> list[Response]:
         return responses_in(bytes(self.transport.received))
@@ -403,6 +408,20 @@ def test_a_bodiless_response_does_not_shift_the_next(method: str, status: int) -
     serve(app, steps)
 
 
+def test_head_stays_without_content_where_the_application_changes_its_scope() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        scope["method"] = "GET"
+        await respond(send, b"content")
+
+    async def steps(client: Client) -> None:
+        await client.send(request("/", method="HEAD") * 2)
+        head, behind = responses_in(bytes(client.transport.received), heads_only=True)
+        assert head.get(b"content-length") == behind.get(b"content-length") == b"7"
+        assert client.is_open
+
+    serve(app, steps)
+
+
 # Expect: 100-continue
 
 EXPECT = "Expect: 100-continue\r\nContent-Length: 5\r\n"
@@ -452,12 +471,26 @@ def test_100_continue_that_nobody_asked_for_is_not_sent_and_the_connection_ends(
 
     async def steps(client: Client) -> None:
         await client.send(request("/", method="PUT", fields=EXPECT), cut)
-        assert [response.status for response in client.responses] == [200]
+        [response] = client.responses
+        assert (response.status, response.get(b"connection")) == (200, b"close")
         assert client.lingers
         await client.send(request("/never"), cut)
         assert len(client.responses) == 1
 
     assert len(serve(ignore, steps).access_log.records) == 1
+
+
+def test_a_500_for_a_body_that_nobody_asked_for_closes_too() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        raise ValueError("boom")
+
+    async def steps(client: Client) -> None:
+        await client.send(request("/", method="PUT", fields=EXPECT))
+        [response] = client.responses
+        assert (response.status, response.get(b"connection")) == (500, b"close")
+        assert client.lingers
+
+    serve(app, steps)
 
 
 def test_100_continue_is_not_sent_behind_the_head_of_the_response() -> None:
@@ -1083,6 +1116,95 @@ def test_an_idle_connection_is_closed_after_keepalive_without_a_word() -> None:
         assert len(client.responses) == 2
 
     assert serve(tell, steps, keepalive_seconds=3.0).log.lines == []
+
+
+@pytest.mark.parametrize("seconds", [4.0, 100.0])
+def test_an_idle_connection_has_its_full_time_after_a_blocked_loop(seconds: float) -> None:
+    async def steps(client: Client) -> None:
+        await client.send(request("/1"))
+        await client.block_loop(seconds)
+        assert client.is_open
+        await client.pass_time(3.0 - 2 * TICK_SECONDS)
+        await client.send(request("/2"))
+        assert len(client.responses) == 2
+        await client.pass_time(3.0 - TICK_SECONDS)
+        assert client.is_open
+        await client.pass_time(TICK_SECONDS + LATE)
+        assert client.transport.closed
+
+    serve(tell, steps, keepalive_seconds=3.0)
+
+
+def test_a_head_has_its_full_time_after_a_blocked_loop() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(b"GET / HTTP/1.1\r\n")
+        await client.block_loop(100.0)
+        assert client.is_open
+        await client.pass_time(10.0 - 2 * TICK_SECONDS)
+        assert client.is_open
+        await client.pass_time(2 * TICK_SECONDS + LATE)
+        assert_refusal(client, 408)
+
+    serve(tell, steps)
+
+
+def test_a_new_connection_has_its_full_time_after_a_blocked_loop() -> None:
+    async def steps(client: Client) -> None:
+        await client.block_loop(100.0)
+        assert client.is_open
+        await client.send(request("/"))
+        assert len(client.responses) == 1
+
+    serve(tell, steps)
+
+
+def test_a_client_has_its_full_time_to_read_after_a_blocked_loop() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(100_000), (b"connection", b"close"))
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(request("/"))
+        await client.block_loop(200.0)
+        assert not client.transport.aborted
+        await client.pass_time(60.0 - 2 * TICK_SECONDS)
+        assert not client.transport.aborted
+        await client.pass_time(2 * TICK_SECONDS + LATE)
+        assert client.transport.aborted
+
+    serve(app, steps)
+
+
+def test_body_timeout_runs_also_after_a_blocked_loop() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(request("/", method="PUT", fields="Content-Length: 10\r\n"))
+        await client.block_loop(100.0)
+        app.read.set()
+        await client.pass_time(60.0 - TICK_SECONDS)
+        assert client.transport.received == b""
+        await client.pass_time(TICK_SECONDS + LATE)
+        assert_refusal(client, 408)
+        assert app.disconnected
+        app.answer.set()
+
+    app = Held()
+    serve(app, steps)
+
+
+def test_body_timeout_does_not_run_after_a_blocked_loop_while_the_application_does_not_wait() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(request("/", method="PUT", fields="Content-Length: 10\r\n") + b"123")
+        await client.block_loop(100.0)
+        await client.send(b"45")
+        await client.pass_time(200)
+        assert client.is_open
+        app.read.set()
+        app.answer.set()
+        await client.send(b"67890")
+        assert client.bodies == [b"/"]
+
+    app = Held()
+    serve(app, steps)
 
 
 def test_no_clock_runs_while_the_application_works() -> None:

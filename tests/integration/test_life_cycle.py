@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import time
@@ -85,6 +86,16 @@ def test_startup_failed_ends_the_master(tmp_path: Path) -> None:
         "Application startup failed: the database is away"
     ]
     assert "Traceback" not in output
+
+
+def test_an_exit_in_the_startup_ends_the_master() -> None:
+    code, output = run_gunicorn("lifespans:exits")
+    assert code == 3
+    lines = [line for line in output.splitlines() if "[ERROR]" in line and "Application" in line]
+    assert [line.partition("[ERROR] ")[2] for line in lines] == [
+        "Application startup failed: the application raised SystemExit(1)"
+    ]
+    assert output.count("Booting worker") == 1
 
 
 def test_a_long_startup_is_not_killed(gunicorns: GunicornStarter) -> None:
@@ -242,6 +253,41 @@ def test_hup_replaces_the_workers_without_losing_a_request(gunicorns: GunicornSt
         assert connection.read_response().body == b"body"
     psutil.wait_procs([psutil.Process(old)] if psutil.pid_exists(old) else [], timeout=20)
     assert int(server.get("/pid").body) == server.worker_pids[-1] != old
+
+
+RELOADED = """\
+from tests.integration.apps.probe import respond
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await respond(send, b"{}")
+"""
+
+
+def test_a_changed_file_is_reloaded(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    # The directories of the tests are namespace packages: a second path may add to them.
+    path = tmp_path / "tests" / "integration" / "apps" / "reloaded.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(RELOADED.format("before"))
+    server = gunicorns.start(
+        "reloaded", "--reload", "--reload-engine", "poll", "--keep-alive", "60", env={"PYTHONPATH": str(tmp_path)}
+    )
+    with server.connect() as idle:
+        assert idle.get("/").body == b"before"
+        path.write_text(RELOADED.format("after"))
+        # Only a file that changes after the first look of the reloader has changed for it.
+        changed = time.time()
+        begun = time.monotonic()
+        while "Worker reloading" not in server.log:
+            changed += 1
+            os.utime(path, (changed, changed))
+            assert time.monotonic() - begun < 20
+        assert idle.is_closed_by_server()
+    server.wait_for_log(r"(?s)Booting worker.*Booting worker")
+    assert server.get("/").body == b"after"
+    assert "SIGKILL" not in server.log
+    assert "WORKER TIMEOUT" not in server.log
 
 
 # Logs

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def test_a_refusal_over_tls(server: Gunicorn, tls: ssl.SSLContext) -> None:
         connection.send(request("/", fields="Content-Length: x\r\n"))
         assert connection.read_response().status == 400
         assert connection.is_closed_by_server()
+
+
+def test_an_idle_client_that_never_says_farewell_does_not_hold_up_the_end(
+    server: Gunicorn, tls: ssl.SSLContext
+) -> None:
+    """TLS wants an answer to the message that closes a connection; this client does not even read it."""
+    with Connection(server.address, tls) as connection:
+        assert connection.get("/hello").body == b"hello"
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 6
+    assert "SIGKILL" not in server.log
+    assert "ERROR" not in server.log
 
 
 def test_cleartext_is_not_served(server: Gunicorn) -> None:

@@ -1,5 +1,6 @@
 """Applications whose lifespan does something special."""
 
+import sys
 from typing import Any
 
 from .probe import Receive, Scope, Send, note, respond
@@ -9,6 +10,12 @@ async def startup_failed(scope: Scope, receive: Receive, send: Send) -> None:
     assert scope["type"] == "lifespan"
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "the database is away"})
+
+
+async def exits(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that gives up while it starts."""
+    await receive()
+    sys.exit(1)
 
 
 async def raises(scope: Scope, receive: Receive, send: Send) -> None:
