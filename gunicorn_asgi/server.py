@@ -161,7 +161,7 @@ class Server:
         await _wait_until(
             lambda: self._stop is Stop.QUICK or not (context.exchanges or context.connections), deadline - margin
         )
-        tasks = {exchange.task for exchange in context.exchanges if exchange.task is not None}
+        tasks = {exchange.task for exchange in context.exchanges}
         for task in tasks:
             task.cancel()
         if tasks:

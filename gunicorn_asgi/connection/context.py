@@ -59,7 +59,7 @@ class UnsentConnection(Protocol):
 class RunningExchange(Protocol):
     """An exchange as the worker sees it until its task has ended."""
 
-    task: "asyncio.Task[None] | None"
+    task: "asyncio.Task[None]"
 
 
 class TaskFactory(Protocol):

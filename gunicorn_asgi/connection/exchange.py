@@ -104,10 +104,14 @@ class Exchange:
         stream: ResponseStream,
         scope: HTTPScope,
         fields: dict[bytes, bytes],
+        name: str,
         is_head: bool,
         has_body: bool,
     ) -> None:
-        """`fields` has one value for each name in the headers of `scope`, for the access log.
+        """Call the application in a task of its own.
+
+        `fields` has one value for each name in the headers of `scope`, for the access log. `name`, the method and path,
+        becomes that of the task.
 
         What the exchange needs to know of its request it is told here: `scope` belongs to the application, which may
         change it.
@@ -117,9 +121,8 @@ class Exchange:
         self._scope = scope
         self._fields = fields
         self._is_head = is_head
-        self._name = ""
+        self._name = name
         self.state = _AWAITING_START
-        self.task: asyncio.Task[None] | None = None
         # Made on the first receive() where there is no body: most applications never ask for it.
         self._request_body = RequestBody(context.loop, complete=False) if has_body else None
         self._bodiless = False
@@ -128,12 +131,7 @@ class Exchange:
         self._status = 0
         self._response_headers: Sequence[Field] = ()
         self._started_at = time.perf_counter() if context.access_log is not None else 0.0
-
-    def begin(self, name: str) -> None:
-        """Call the application in a task of its own, called `name`: method and path."""
-        context = self._context
         context.exchanges.add(self)
-        self._name = name
         self.task = context.create_task(self._run(), name=name)
 
     async def _run(self) -> None:

@@ -128,7 +128,8 @@ class Http1Connection(TransportProtocol):
             )
             client, scheme = self._client, self._scheme
             forwarding_names = self._forwarding_names
-            if forwarding_names is not None and not forwarding_names.isdisjoint(fields):
+            # Host alone is none of them, and quicker to see.
+            if forwarding_names is not None and len(fields) > 1 and not forwarding_names.isdisjoint(fields):
                 client, scheme = context.proxies.resolve(fields, client, scheme)
         except RemoteProtocolError as error:
             self._refuse(error)
@@ -140,7 +141,7 @@ class Http1Connection(TransportProtocol):
         scope = build_http_scope(
             method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
         )
-        exchange = Exchange(context, self, scope, fields, method == "HEAD", body_length != 0)
+        exchange = Exchange(context, self, scope, fields, f"{method} {path}", method == "HEAD", body_length != 0)
         self._exchange = exchange
         if body_length:
             self._continue_wanted = expects_continue and not rest
@@ -150,7 +151,6 @@ class Http1Connection(TransportProtocol):
             self._pending = rest
             if rest:
                 self._limit_pending()
-        exchange.begin(f"{method} {path}")
 
     def _receive_other(self, data: bytes) -> None:
         if self._reading is _BODY:

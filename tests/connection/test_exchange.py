@@ -127,11 +127,10 @@ def exchange_with(
         ran = Ran(
             context,
             stream,
-            Exchange(context, stream, http_scope(path, method), {}, method == "HEAD", has_body),
+            Exchange(context, stream, http_scope(path, method), {}, f"{method} {path}", method == "HEAD", has_body),
             log,
             access_log,
         )
-        ran.exchange.begin(f"{method} {path}")
         await turns()
         await steps(ran)
         await turns()
@@ -546,9 +545,8 @@ def test_after_the_response_the_stream_hears_no_more_of_the_body() -> None:
     async def main() -> None:
         context = serving_context(app)
         stream = AngleStream(context.loop)
-        exchange = Exchange(context, stream, http_scope(), {}, False, True)
+        exchange = Exchange(context, stream, http_scope(), {}, "GET /path", False, True)
         exchange.on_body(b"not taken in time", False)
-        exchange.begin("GET /path")
         await turns()
         assert seen[-1] == DISCONNECT
         assert stream.calls == []
