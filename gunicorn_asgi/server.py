@@ -11,7 +11,7 @@ from typing import Any, Final
 from .access_log import AccessLog
 from .asgi_types import Application
 from .connection.context import ErrorLog, ServingContext
-from .connection.http1 import Http1Connection
+from .connection.negotiation import protocol_factory
 from .lifespan import Lifespan
 from .settings import Settings
 from .wire.http1_request import FieldParser
@@ -149,9 +149,10 @@ class Server:
         if self._ssl_context is not None:
             # A handshake comes before the first byte of a head, under the same clock.
             options["ssl_handshake_timeout"] = self._settings.header_timeout_seconds
+        protocol = protocol_factory(context)
         if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(lambda: Http1Connection(context), **options)
-        return await loop.create_server(lambda: Http1Connection(context), **options)
+            return await loop.create_unix_server(protocol, **options)
+        return await loop.create_server(protocol, **options)
 
     async def _drain(self, context: ServingContext, deadline: float) -> None:
         """Let running exchanges finish, cancel what is left shortly before `deadline`, then close all connections."""

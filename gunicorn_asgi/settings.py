@@ -87,6 +87,45 @@ class Settings:
     heartbeat_seconds: float = 1.0
     """How often the worker tells the master that it is alive."""
 
+    startup_timeout_seconds: float | None = None
+    """How long lifespan startup may take; None for as long as it wants."""
+
+    drain_delay_seconds: float = 0.0
+    """How long after SIGTERM the worker still accepts, for load balancers that learn late."""
+
+    drain_grace_seconds: float = 1.0
+    """How long a drain waits for the request that a client with an idle connection may just be sending."""
+
+    loop_lag_warning_seconds: float = 1.0
+    """From this on a blocked event loop is reported while it is blocked; 0 for never."""
+
+    max_requests: int = 0
+    """Requests after which the worker is replaced; 0 for never (Gunicorn: max_requests)."""
+
+    max_requests_jitter: int = 0
+    """Up to this many are added to `max_requests` at random (Gunicorn: max_requests_jitter)."""
+
+    max_requests_stagger: bool = True
+    """Whether workers that are due for replacement leave one after the other."""
+
+    max_rss_bytes: int | None = None
+    """Resident memory above which the worker is replaced."""
+
+    max_connections: int | None = None
+    """Connections at which the worker stops accepting until one ends."""
+
+    limit_concurrency: int | None = None
+    """Requests at which further ones are answered with 503."""
+
+    request_timeout_seconds: float | None = None
+    """How long an application may take to answer: then 504, its task cancelled, the connection closed."""
+
+    disconnect_grace_seconds: float | None = None
+    """How long after the client has gone its task is cancelled; None for never."""
+
+    executor_threads: int | None = None
+    """Size of the default executor of the event loop (Gunicorn: threads, where it is more than 1)."""
+
     date_header: bool = True
     server_header: bool = True
 
@@ -95,3 +134,42 @@ class Settings:
 
     secure_scheme_headers: tuple[tuple[bytes, bytes], ...] = ((b"x-forwarded-proto", b"https"),)
     """Lower-case header name and the value that means https (Gunicorn: secure_scheme_headers)."""
+
+    forwarded_hops: int | None = None
+    """How many proxies append to X-Forwarded-For; None to find out by `forwarded_allow_ips`."""
+
+    websockets: bool = True
+    """Whether WebSocket handshakes are accepted."""
+
+    ws_max_message_bytes: int = 16 * KIB * KIB
+    """Longest message of a WebSocket client, inflated, as in uvicorn (ws_max_size)."""
+
+    ws_max_queue: int = 32
+    """Messages that wait for the application before reading pauses, as in uvicorn."""
+
+    ws_ping_interval_seconds: float | None = 20.0
+    """How often an idle WebSocket is pinged, as in uvicorn; None for never."""
+
+    ws_ping_timeout_seconds: float | None = 20.0
+    """How long its answer may take, as in uvicorn; None for as long as it wants."""
+
+    ws_per_message_deflate: bool = True
+    """Whether permessage-deflate (RFC 7692) is accepted, as in uvicorn."""
+
+    http2: bool = False
+    """Whether HTTP/2 is offered over TLS, by ALPN."""
+
+    http2_cleartext: bool = False
+    """Whether HTTP/2 is spoken without TLS: by prior knowledge, and by `Upgrade: h2c`."""
+
+    http2_max_concurrent_streams: int = 100
+    """Streams that a client may have open on one connection (Gunicorn: http2_max_concurrent_streams)."""
+
+    http2_initial_window_bytes: int = 65535
+    """Receive window of a stream (Gunicorn: http2_initial_window_size)."""
+
+    http2_max_frame_bytes: int = 16 * KIB
+    """Longest frame that a client may send (Gunicorn: http2_max_frame_size)."""
+
+    http2_max_header_list_bytes: int = 64 * KIB
+    """Longest decoded header list of a request (Gunicorn: http2_max_header_list_size)."""

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from ..access_log import AccessRecord
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
 from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
-from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH
+from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH, plain_answer
 from .context import ServingContext
 from .flow import Gate, RequestBody
 
@@ -289,11 +289,7 @@ class Exchange:
             self._stream.abort()
 
     def _send_500(self) -> None:
-        content = b"Internal Server Error"
-        self._response_headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(content)),
-        ]
+        self._response_headers, content = plain_answer(500)
         self._status = 500
         self._bodiless = self._is_head
         self._stream.close_when_sent()

@@ -24,7 +24,7 @@ from ..wire.http1_request import (
     read_request_head,
     skip_empty_lines,
 )
-from ..wire.http1_response import CONTINUE, LAST_CHUNK, STATUS_LINES, UNKNOWN_LENGTH, encode_chunk
+from ..wire.http1_response import CONTINUE, LAST_CHUNK, UNKNOWN_LENGTH, encode_chunk, plain_answer
 from .clock import NEVER
 from .context import ServingContext
 from .exchange import Exchange, ExchangeState
@@ -382,11 +382,8 @@ class Http1Connection(TransportProtocol):
             if head_sent:
                 self.abort()
                 return
-        content = STATUS_LINES[error.status][13:-2]
-        lines, _, _ = self._context.encoder.encode(
-            error.status,
-            [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(content))],
-        )
+        fields, content = plain_answer(error.status)
+        lines, _, _ = self._context.encoder.encode(error.status, fields)
         self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
         self._linger()
 

@@ -4,6 +4,7 @@ import http
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+from ..asgi_types import Field
 from ..errors import ApplicationError
 from .headers import FORBIDDEN_IN_VALUE, TOKEN, parse_content_length, parse_list
 
@@ -40,6 +41,12 @@ _Block: TypeAlias = tuple[bytes, int, bool, tuple[int, ...]]
 STATUS_LINES: Final[dict[int, bytes]] = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii")) for status in http.HTTPStatus
 }
+
+
+def plain_answer(status: int) -> tuple[list[Field], bytes]:
+    """Fields and content of an answer of our own: the phrase of its status, and nothing of the request."""
+    content = STATUS_LINES[status][13:-2]
+    return [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(content))], content
 
 
 EncodedHead: TypeAlias = tuple[list[bytes], int, bool]
