@@ -107,7 +107,7 @@ class Server:
         """Run lifespan shutdown until loop time `deadline`, or only a little longer once a quick stop is asked for."""
         loop = asyncio.get_running_loop()
         shutdown = loop.create_task(lifespan.shutdown(max(deadline - loop.time(), 0.5)), name="lifespan shutdown")
-        await _wait_until(lambda: shutdown.done() or self._stop is Stop.QUICK, math.inf)
+        await _wait_until(lambda: shutdown.done() or self._is_quick(), math.inf)
         await asyncio.wait({shutdown}, timeout=QUICK_SHUTDOWN_SECONDS)
         if not shutdown.done():
             shutdown.cancel()
@@ -135,6 +135,8 @@ class Server:
         try:
             await self._stop_asked.wait()
             deadline = loop.time() + self._settings.graceful_timeout_seconds
+            context.begin_drain()
+            await _wait_until(self._is_quick, loop.time() + self._settings.drain_delay_seconds)
         finally:
             for listener in listeners:
                 listener.close()
@@ -154,14 +156,20 @@ class Server:
             return await loop.create_unix_server(protocol, **options)
         return await loop.create_server(protocol, **options)
 
+    def _is_quick(self) -> bool:
+        return self._stop is Stop.QUICK
+
     async def _drain(self, context: ServingContext, deadline: float) -> None:
         """Let running exchanges finish, cancel what is left shortly before `deadline`, then close all connections."""
         loop = asyncio.get_running_loop()
-        context.begin_drain()
         margin = min(self._settings.graceful_timeout_seconds * _DRAIN_MARGIN, _MAX_DRAIN_MARGIN_SECONDS)
-        await _wait_until(
-            lambda: self._stop is Stop.QUICK or not (context.exchanges or context.connections), deadline - margin
-        )
+
+        def is_done() -> bool:
+            return self._is_quick() or not (context.exchanges or context.connections)
+
+        await _wait_until(is_done, min(loop.time() + self._settings.drain_grace_seconds, deadline - margin))
+        context.end_grace()
+        await _wait_until(is_done, deadline - margin)
         tasks = {exchange.task for exchange in context.exchanges}
         for task in tasks:
             task.cancel()

@@ -1,11 +1,25 @@
-"""What all connections of a worker share."""
+"""What all connections of a worker share.
+
+The drain of a worker goes through these steps; `Server` calls the first two, each connection does its part:
+
+    begin_drain()       announce. Every connection is told at once, and one that is accepted later finds `draining` set.
+                        HTTP/1: each response says `Connection: close`; idle connections stay open, since their client
+                        may just be sending. HTTP/2: GOAWAY with the highest possible stream identifier. Nothing is
+                        refused, nothing is cut, and new WebSockets may still open.
+    end_grace()         `drain_delay` and `drain_grace` later, no earlier than the listeners are closed. What is idle is
+                        closed, unless bytes of a request are there already; exchanges that stream are told by
+                        `http.disconnect`; WebSockets are closed with 1012; HTTP/2 sends the GOAWAY that counts.
+    task.cancel()       shortly before the master's patience ends, for every exchange that is left in `exchanges`. An
+                        exchange of any protocol is cancelled in this way if its task is known there.
+    close(), abort()    for what is left of the connections.
+"""
 
 import asyncio
 import contextvars
 import functools
 import sys
-from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..access_log import AccessLog
 from ..asgi_types import Application
@@ -40,7 +54,10 @@ class WatchedConnection(Protocol):
     def on_deadline(self) -> None: ...
 
     def begin_drain(self) -> None:
-        """Finish what runs, start nothing new."""
+        """Announce the end: say in every further answer that the connection will not go on."""
+
+    def end_grace(self) -> None:
+        """Close what is idle, tell what streams, finish what runs, start nothing new."""
 
     def close(self) -> None:
         """Close once all is sent."""
@@ -56,10 +73,22 @@ class UnsentConnection(Protocol):
         """Look whether there was progress; called on each tick of the clock."""
 
 
+class ExchangeDescription(NamedTuple):
+    """What a report says of a request in flight."""
+
+    method: str
+    path: str
+    client: str
+    age_seconds: float
+
+
 class RunningExchange(Protocol):
-    """An exchange as the worker sees it until its task has ended."""
+    """An exchange as the worker sees it until its task has ended: a request, a stream, a WebSocket."""
 
     task: "asyncio.Task[None]"
+
+    def describe(self) -> ExchangeDescription:
+        """For the report on a blocked event loop; may be called from another thread."""
 
 
 class TaskFactory(Protocol):
@@ -68,10 +97,17 @@ class TaskFactory(Protocol):
     def __call__(self, coroutine: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]": ...
 
 
+def _nothing() -> None:
+    """What a worker does that is never due for replacement."""
+
+
 class ServingContext:
     """Application, settings, log and registries: made once a worker, after lifespan startup."""
 
     __slots__ = (
+        "_last_exchange",
+        "_on_last_exchange",
+        "_on_room",
         "_refusals_logged",
         "_refusals_second",
         "access_log",
@@ -83,6 +119,7 @@ class ServingContext:
         "encoder",
         "error_log",
         "exchanges",
+        "exchanges_begun",
         "field_parser",
         "gathers_writes",
         "head_limits",
@@ -108,8 +145,12 @@ class ServingContext:
         access_log: AccessLog | None,
         state: dict[str, Any],
         task_context: contextvars.Context,
+        last_exchange: int = 0,
+        on_last_exchange: Callable[[], None] = _nothing,
     ) -> None:
-        """`state` and `task_context` are what lifespan startup left: `scope["state"]` and its context variables."""
+        """`state` and `task_context` are what lifespan startup left: `scope["state"]` and its context variables.
+        `on_last_exchange` is called when exchange number `last_exchange` begins (0: never); the worker is then due for
+        replacement, and serves on until it is told to drain."""
         self.app = app
         self.settings = settings
         self.head_limits = settings.head_limits
@@ -124,7 +165,11 @@ class ServingContext:
         self.connections: set[WatchedConnection] = set()
         self.unsent: set[UnsentConnection] = set()
         self.exchanges: set[RunningExchange] = set()
-        """Exchanges whose application has not returned."""
+        """Exchanges whose application has not returned. To be entered by `begin_exchange`."""
+        self.exchanges_begun = 0
+        self._last_exchange = last_exchange
+        self._on_last_exchange = on_last_exchange
+        self._on_room: Callable[[], None] | None = None
         self.draining = False
         self.gathers_writes = _is_uvloop(loop)
         """Whether `writelines()` respects the limits of the write buffer. On asyncio it does not before Python 3.12.9
@@ -142,12 +187,35 @@ class ServingContext:
         self.idle_deadline = self.clock.deadline(settings.keepalive_seconds)
         """The deadline of a connection that becomes idle now; kept here because every request needs it."""
 
+    def begin_exchange(self, exchange: RunningExchange) -> None:
+        """Enter an exchange and count it: the one place that sees each request, stream and WebSocket handshake."""
+        self.exchanges.add(exchange)
+        self.exchanges_begun = number = self.exchanges_begun + 1
+        if number == self._last_exchange:
+            self._on_last_exchange()
+
+    def remove_connection(self, connection: WatchedConnection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        if self._on_room is not None:
+            on_room, self._on_room = self._on_room, None
+            on_room()
+
+    def call_on_room(self, on_room: Callable[[], None]) -> None:
+        """Call `on_room` once, when the next connection has ended."""
+        self._on_room = on_room
+
     def begin_drain(self) -> None:
         """From now on every connection is closed after the response that runs on it."""
         self.draining = True
         self.keep_alive = False
         for connection in tuple(self.connections):
             connection.begin_drain()
+
+    def end_grace(self) -> None:
+        """From now on idle connections are closed, and those that stream are told to end."""
+        for connection in tuple(self.connections):
+            connection.end_grace()
 
     def log_refusal(self, peer: str, status: int, reason: str) -> None:
         """One line for a refused request, at most 10 a second; `reason` is a code of ours."""

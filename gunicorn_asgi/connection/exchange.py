@@ -20,7 +20,7 @@ from ..access_log import AccessRecord
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
 from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
 from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH, plain_answer
-from .context import ServingContext
+from .context import ExchangeDescription, ServingContext
 from .flow import Gate, RequestBody
 
 
@@ -130,8 +130,8 @@ class Exchange:
         self._sent_bytes = 0
         self._status = 0
         self._response_headers: Sequence[Field] = ()
-        self._started_at = time.perf_counter() if context.access_log is not None else 0.0
-        context.exchanges.add(self)
+        self._started_at = time.perf_counter()
+        context.begin_exchange(self)
         self.task = context.create_task(self._run(), name=name)
 
     async def _run(self) -> None:
@@ -144,7 +144,7 @@ class Exchange:
                 raise
         else:
             if self.state is not _COMPLETE and self.state is not _DISCONNECTED:
-                self._on_error(ApplicationError(f"the application returned too early: {self.state.value}"))
+                self._on_early_return()
         finally:
             self._context.exchanges.discard(self)
 
@@ -249,6 +249,19 @@ class Exchange:
         if self._request_body is not None:
             self._request_body.cut()
 
+    def end_grace(self) -> None:
+        """The worker leaves. A response without a known end may go on for ever: ask its application to end it."""
+        if self.state is _STREAMING and self._remaining == UNKNOWN_LENGTH and not self._bodiless:
+            self.on_half_close()
+
+    def describe(self) -> ExchangeDescription:
+        """See `RunningExchange.describe`."""
+        method, _, path = self._name.partition(" ")
+        client = self._scope.get("client")
+        return ExchangeDescription(
+            method, path, client[0] if client else "unix socket", time.perf_counter() - self._started_at
+        )
+
     @property
     def head_sent(self) -> bool:
         """Whether the client has seen anything of the response."""
@@ -281,6 +294,18 @@ class Exchange:
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
         elif not (self._context.draining and isinstance(error, asyncio.CancelledError)):
             self._context.error_log.error("Exception in ASGI application: %r", self._name, exc_info=error)
+        self._break_off()
+
+    def _on_early_return(self) -> None:
+        """The application has returned in the middle: its mistake, unless it was told that nobody waits any more."""
+        if self._request_body is not None and self._request_body.cut_off:
+            self._break_off()
+        else:
+            self._on_error(ApplicationError(f"the application returned too early: {self.state.value}"))
+
+    def _break_off(self) -> None:
+        """End a response that its application will not end."""
+        state = self.state
         if state is _AWAITING_START or state is _HEAD_HELD:
             self._send_500()
         elif state is _STREAMING:

@@ -176,7 +176,7 @@ class Http1Connection(TransportProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
-        context.connections.discard(self)
+        context.remove_connection(self)
         context.unsent.discard(self)
         self.deadline = NEVER
         self._reading = _LINGER
@@ -414,10 +414,22 @@ class Http1Connection(TransportProtocol):
     def begin_drain(self) -> None:
         """See `WatchedConnection.begin_drain`."""
         self._keep_alive = False
-        if self._reading is _HEAD and not self._pending:
-            self.close()
-        elif self._reading is _DISCARD:
+        if self._reading is _DISCARD:
             self._linger()
+
+    def end_grace(self) -> None:
+        """See `WatchedConnection.end_grace`."""
+        if self._exchange is not None:
+            self._exchange.end_grace()
+        elif self._reading is _HEAD and not self._pending:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        """Close a connection on which nothing runs, but not under a request that is there and has not been read."""
+        if self.has_unread_input():
+            self.deadline = self._context.clock.now
+        else:
+            self.close()
 
     # Clocks
 
@@ -429,7 +441,7 @@ class Http1Connection(TransportProtocol):
             if self._pending:
                 self._refuse(RemoteProtocolError(408, "head-timeout"))
             else:
-                self.close()
+                self._close_idle()
         elif self._reading is _BODY:
             if exchange is not None and exchange.state is ExchangeState.AWAITING_START:
                 self._refuse(RemoteProtocolError(408, "body-timeout"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 from typing import Any, Final, cast
@@ -70,6 +71,15 @@ class TransportProtocol(asyncio.Protocol):
     def peer(self) -> str:
         """The peer's own address for the error log, whatever it says of itself."""
         return self._client[0] if self._client is not None else "unix socket"
+
+    def has_unread_input(self) -> bool:
+        """Whether the socket holds bytes, or an end, that the event loop will report in its next turn."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def on_tick(self) -> None:
         """See `UnsentConnection.on_tick`: break off when the client has taken nothing for `write_timeout`."""

@@ -127,6 +127,8 @@ def serving_context(
     log: RecordingLog | None = None,
     access_log: RecordingAccessLog | None = None,
     task_context: contextvars.Context | None = None,
+    last_exchange: int = 0,
+    on_last_exchange: Callable[[], None] = lambda: None,
 ) -> ServingContext:
     """A context on the running loop."""
     return ServingContext(
@@ -138,6 +140,8 @@ def serving_context(
         access_log=access_log,
         state={},
         task_context=task_context or contextvars.copy_context(),
+        last_exchange=last_exchange,
+        on_last_exchange=on_last_exchange,
     )
 
 

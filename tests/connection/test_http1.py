@@ -1318,6 +1318,15 @@ def test_an_idle_connection_is_closed_by_a_drain_and_a_busy_one_behind_its_answe
     async def idle(client: Client) -> None:
         await client.send(request("/"))
         client.context.begin_drain()
+        assert client.is_open
+        client.context.end_grace()
+        assert client.transport.closed
+
+    async def sending(client: Client) -> None:
+        await client.send(request("/"))
+        client.context.begin_drain()
+        await client.send(request("/"))
+        assert client.responses[1].get(b"connection") == b"close"
         assert client.transport.closed
 
     async def busy(client: Client) -> None:

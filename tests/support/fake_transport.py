@@ -21,6 +21,10 @@ class FakeSocket:
     def __init__(self) -> None:
         self.resets_on_close = False
 
+    def fileno(self) -> int:
+        """That of a closed socket: there is nothing in it to read."""
+        return -1
+
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         assert (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
         self.resets_on_close = struct.unpack("ii", value) == (1, 0)
