@@ -138,6 +138,23 @@ class Settings:
     forwarded_hops: int | None = None
     """How many proxies append to X-Forwarded-For; None to find out by `forwarded_allow_ips`."""
 
+    proxy_headers: bool = True
+    """Whether anybody is believed who says to speak for others; False for nobody, as in uvicorn."""
+
+    forwarder_headers: tuple[bytes, ...] = (b"script_name", b"path_info")
+    """Lower-case names with an underscore that those peers may send; `*` for any (Gunicorn: forwarder_headers)."""
+
+    header_map: Literal["drop", "refuse", "dangerous"] = "drop"
+    """What becomes of all other fields whose names have an underscore: left out, the request refused, or passed on
+    (Gunicorn: header_map)."""
+
+    proxy_protocol: Literal["off", "v1", "v2", "auto"] = "off"
+    """Which version of the PROXY protocol begins each connection; auto for any, off for none (Gunicorn:
+    proxy_protocol)."""
+
+    proxy_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Peers that may speak it, others are turned away: addresses, networks or `*` (Gunicorn: proxy_allow_ips)."""
+
     websockets: bool = True
     """Whether WebSocket handshakes are accepted."""
 

@@ -1,29 +1,35 @@
 """Whose forwarding headers are believed, and what is made of them."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gunicorn_asgi.asgi_types import Address
+from gunicorn_asgi.asgi_types import Address, Field
 from gunicorn_asgi.errors import RemoteProtocolError, SettingsError
 from gunicorn_asgi.proxy import TrustedProxies
-from gunicorn_asgi.settings import HeadLimits
+from gunicorn_asgi.settings import HeadLimits, Settings
 from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
 from tests.support.heads import read_request_head
 
 # The defaults of Gunicorn.
-SECURE_SCHEMES = [(b"x-forwarded-protocol", b"ssl"), (b"x-forwarded-proto", b"https"), (b"x-forwarded-ssl", b"on")]
+SECURE_SCHEMES = ((b"x-forwarded-protocol", b"ssl"), (b"x-forwarded-proto", b"https"), (b"x-forwarded-ssl", b"on"))
 PEER: Address = ("10.0.0.1", 4711)
 
 
-def proxies(*allowed: str) -> TrustedProxies:
-    return TrustedProxies(allowed, SECURE_SCHEMES)
+def proxies(*allowed: str, **settings: Any) -> TrustedProxies:
+    return TrustedProxies(Settings(forwarded_allow_ips=allowed, secure_scheme_headers=SECURE_SCHEMES, **settings))
 
 
-def client_of(forwarded_for: str | bytes, *allowed: str, peer: Address | None = PEER) -> Address | None:
+def client_of(
+    forwarded_for: str | bytes, *allowed: str, peer: Address | None = PEER, hops: int | None = None
+) -> Address | None:
     value = forwarded_for if isinstance(forwarded_for, bytes) else forwarded_for.encode("latin-1")
-    client, scheme = proxies(*allowed).resolve({b"x-forwarded-for": value}, peer, "http")
+    trusted = proxies(*allowed, forwarded_hops=hops)
+    client, scheme = trusted.resolve({b"x-forwarded-for": value}, peer, "http")
     assert scheme == "http"
+    assert trusted.resolve({b"x-forwarded-for": value}, peer, "http") == (client, scheme), "the second time is cached"
     return client
 
 
@@ -236,6 +242,43 @@ def test_without_forwarding_headers_client_and_scheme_stay() -> None:
         assert proxies("10.0.0.1").resolve({b"host": b"a"}, PEER, scheme) == (PEER, scheme)
 
 
+def test_a_new_client_is_not_taken_for_a_known_one() -> None:
+    trusted = proxies("10.0.0.0/8")
+    for number in [*range(5000), *range(5)]:
+        host = f"192.0.{number // 256}.{number % 256}"
+        assert trusted.resolve({b"x-forwarded-for": host.encode()}, PEER, "http") == ((host, 0), "http")
+
+
+@pytest.mark.parametrize("allowed", ["*", "10.0.0.1", "0.0.0.0/0"])
+@pytest.mark.parametrize(
+    ("hops", "forwarded_for", "client"),
+    [
+        pytest.param(1, "203.0.113.1, 192.0.2.7", ("192.0.2.7", 0), id="one proxy"),
+        pytest.param(2, "203.0.113.1, 192.0.2.7, 198.51.100.2", ("192.0.2.7", 0), id="two proxies"),
+        pytest.param(2, "198.51.100.2", ("198.51.100.2", 0), id="past the outer proxy"),
+        pytest.param(2, "192.0.2.7:80, unknown", ("192.0.2.7", 80), id="only the place of the client matters"),
+        pytest.param(1, "192.0.2.7, unknown", PEER, id="garbage in the place of the client"),
+        pytest.param(9, "", PEER, id="empty"),
+    ],
+)
+def test_the_number_of_proxies_tells_where_the_client_is(
+    allowed: str, hops: int, forwarded_for: str, client: Address
+) -> None:
+    assert client_of(forwarded_for, allowed, hops=hops) == client
+
+
+@given(
+    made_up=st.lists(st.text("0123456789abcdef.:[],% ", max_size=20)),
+    hops=st.integers(1, 4),
+    proxy_addresses=st.lists(st.ip_addresses(v=4).map(str), min_size=3, max_size=3),
+)
+def test_with_a_number_of_proxies_what_a_client_makes_up_never_matters(
+    made_up: list[str], hops: int, proxy_addresses: list[str]
+) -> None:
+    chain = ["192.0.2.7", *proxy_addresses[: hops - 1]]
+    assert client_of(", ".join([*made_up, *chain]), "*", hops=hops) == ("192.0.2.7", 0)
+
+
 untrusted = st.one_of(st.ip_addresses(network="203.0.113.0/24"), st.ip_addresses(network="2001:db8::/32")).map(str)
 
 
@@ -274,6 +317,10 @@ def test_no_header_raises_anything(forwarded_for: bytes) -> None:
         ([(b"X-Forwarded-Proto", b"https,https")], "https"),
         ([(b"X-Forwarded-Proto", b"http, ftp")], "http"),
         ([(b"X-Scheme", b"https")], "http"),
+        ([(b"X-Forwarded-Proto", b"wss")], "https"),
+        ([(b"X-Forwarded-Proto", b"ws")], "http"),
+        ([(b"X-Forwarded-Proto", b"wss"), (b"X-Forwarded-Ssl", b"on")], "https"),
+        ([(b"X-Forwarded-Ssl", b"wss")], "http"),
     ],
 )
 def test_the_scheme_is_what_the_secure_scheme_headers_say(headers: list[tuple[bytes, bytes]], scheme: str) -> None:
@@ -297,11 +344,120 @@ def test_a_header_may_say_that_the_client_came_in_clear() -> None:
     ],
 )
 def test_contradicting_scheme_headers_are_400(headers: list[tuple[bytes, bytes]]) -> None:
-    with pytest.raises(RemoteProtocolError) as refusal:
-        scheme_of(headers)
-    assert refusal.value.status == 400
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError) as refusal:
+            scheme_of(headers)
+        assert refusal.value.status == 400
 
 
 def test_client_and_scheme_are_found_together() -> None:
     fields = {b"x-forwarded-for": b"192.0.2.7", b"x-forwarded-proto": b"https"}
     assert proxies("10.0.0.1").resolve(fields, PEER, "http") == (("192.0.2.7", 0), "https")
+
+
+# Names with an underscore
+
+
+def mapped(*names: bytes, trusted: bool, **settings: Any) -> list[bytes]:
+    """The names of the header fields that are left."""
+    headers: list[Field] = [(name, b"value") for name in names]
+    fields = dict(headers)
+    proxies(**settings).map_names(headers, fields, trusted)
+    assert list(fields) == list(dict(headers))
+    return [name for name, _ in headers]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_fields_with_an_underscore_are_left_out(trusted: bool) -> None:
+    assert mapped(b"host", b"x_a", b"x-a", b"_", b"x_a", trusted=trusted) == [b"host", b"x-a"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_fields_with_an_underscore_are_refused_on_request(trusted: bool) -> None:
+    assert mapped(b"host", b"x-a", trusted=trusted, header_map="refuse") == [b"host", b"x-a"]
+    with pytest.raises(RemoteProtocolError) as refusal:
+        mapped(b"host", b"x_a", trusted=trusted, header_map="refuse")
+    assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_fields_with_an_underscore_are_kept_on_request(trusted: bool) -> None:
+    assert mapped(b"host", b"x_a", trusted=trusted, header_map="dangerous") == [b"host", b"x_a"]
+
+
+@pytest.mark.parametrize("header_map", ["drop", "refuse"])
+def test_a_trusted_peer_may_send_the_forwarder_headers(header_map: str) -> None:
+    names = (b"host", b"script_name", b"path_info")
+    assert mapped(*names, trusted=True, header_map=header_map) == list(names)
+    assert mapped(*names, b"x_a", trusted=True, header_map=header_map, forwarder_headers=(b"*",)) == [*names, b"x_a"]
+
+
+def test_others_may_not_send_the_forwarder_headers() -> None:
+    names = (b"host", b"script_name", b"path_info", b"remote_user")
+    assert mapped(*names, trusted=False) == [b"host"]
+    assert mapped(*names, trusted=False, forwarder_headers=(b"*",)) == [b"host"]
+    assert mapped(*names, trusted=True, forwarder_headers=(b"remote_user",)) == [b"host", b"remote_user"]
+
+
+# SCRIPT_NAME and PATH_INFO
+
+
+def mounted(headers: list[Field], path: str = "/a", **settings: Any) -> tuple[str, str, bytes]:
+    fields = dict(headers)
+    return proxies(**{"root_path": "/from-settings", **settings}).mount(headers, fields, path, path.encode())
+
+
+def test_without_forwarder_headers_the_root_path_is_that_of_the_settings() -> None:
+    assert mounted([]) == ("/from-settings", "/a", b"/a")
+    assert mounted([(b"script-name", b"/app"), (b"path-info", b"/b")]) == ("/from-settings", "/a", b"/a")
+
+
+@pytest.mark.parametrize(
+    ("value", "root_path"),
+    [(b"/app", "/app"), (b"/app/", "/app"), (b"/", ""), (b"", ""), (b"/a/b", "/a/b"), (b"/caf\xc3\xa9", "/caf\xe9")],
+)
+def test_script_name_is_the_root_path(value: bytes, root_path: str) -> None:
+    assert mounted([(b"script_name", value)]) == (root_path, "/a", b"/a")
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "raw_path"),
+    [
+        (b"/b", "/b", b"/b"),
+        (b"/b c%20", "/b c%20", b"/b%20c%2520"),
+        (b"/caf\xc3\xa9", "/caf\xe9", b"/caf%C3%A9"),
+        (b"", "/from-settings", b"/from-settings"),
+    ],
+)
+def test_path_info_is_the_path(value: bytes, path: str, raw_path: bytes) -> None:
+    assert mounted([(b"path_info", value)]) == ("/from-settings", path, raw_path)
+
+
+def test_an_empty_path_info_without_a_root_path_is_the_root() -> None:
+    assert mounted([(b"path_info", b"")], root_path="") == ("", "/", b"/")
+
+
+@pytest.mark.parametrize("name", [b"script_name", b"path_info"])
+@pytest.mark.parametrize("value", [b"app", b"//app", b"//", b"/a\tb", b"http://example.org/", b"*"])
+def test_what_is_no_path_is_refused(name: bytes, value: bytes) -> None:
+    with pytest.raises(RemoteProtocolError) as refusal:
+        mounted([(name, value)])
+    assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("name", [b"script_name", b"path_info"])
+def test_a_repeated_forwarder_header_is_refused(name: bytes) -> None:
+    with pytest.raises(RemoteProtocolError) as refusal:
+        mounted([(name, b"/a"), (b"host", b"a"), (name, b"/a")])
+    assert refusal.value.status == 400
+
+
+def test_forwarder_headers_that_are_not_allowed_mean_nothing() -> None:
+    """They are plain fields where `header_map` lets them through."""
+    headers = [(b"script_name", b"/app"), (b"path_info", b"/b")]
+    assert mounted(headers, forwarder_headers=(), header_map="dangerous") == ("/from-settings", "/a", b"/a")
+
+
+def test_no_peer_is_trusted_where_proxy_headers_are_off() -> None:
+    switched_off = proxies("*", "10.0.0.1", proxy_headers=False)
+    assert not any(switched_off.trusts(peer) for peer in (PEER, None, ("/run/app.sock", None)))

@@ -160,7 +160,7 @@ class ServingContext:
         self.error_log = error_log
         self.access_log = access_log
         self.state = state
-        self.proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
+        self.proxies = TrustedProxies(settings)
         self.encoder = ResponseEncoder(b"gunicorn-asgi" if settings.server_header else b"")
         self.connections: set[WatchedConnection] = set()
         self.unsent: set[UnsentConnection] = set()

@@ -28,7 +28,7 @@ from ..wire.http1_response import CONTINUE, LAST_CHUNK, UNKNOWN_LENGTH, encode_c
 from .clock import NEVER
 from .context import ServingContext
 from .exchange import Exchange, ExchangeState
-from .transport import TransportProtocol
+from .http import HttpConnection
 
 # Content from this size on is handed to the transport as it is instead of being copied behind its head.
 _COPY_BELOW_BYTES: Final = 16 * 1024
@@ -51,7 +51,7 @@ _DISCARD: Final = Reading.DISCARD
 _LINGER: Final = Reading.LINGER
 
 
-class Http1Connection(TransportProtocol):
+class Http1Connection(HttpConnection):
     """The protocol of one accepted socket. It is also the `ResponseStream` of its one running exchange."""
 
     __slots__ = (
@@ -60,21 +60,17 @@ class Http1Connection(TransportProtocol):
         "_continue_wanted",
         "_discarded_bytes",
         "_exchange",
-        "_forwarding_names",
         "_head_lines",
         "_http_version",
         "_incomplete_head",
         "_keep_alive",
         "_pending",
         "_reading",
-        "_scheme",
         "deadline",
     )
 
     def __init__(self, context: ServingContext) -> None:
         super().__init__(context)
-        self._scheme = "http"
-        self._forwarding_names: frozenset[bytes] | None = None
         self._reading = _HEAD
         self._pending = b""
         self._incomplete_head = IncompleteHead(context.head_limits)
@@ -92,12 +88,7 @@ class Http1Connection(TransportProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if transport.get_extra_info("sslcontext") is not None:
-            self._scheme = "https"
-        context = self._context
-        if context.proxies.trusts(self._client):
-            self._forwarding_names = context.proxies.header_names
-        context.connections.add(self)
+        self._context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._reading is not _HEAD:
@@ -126,18 +117,17 @@ class Http1Connection(TransportProtocol):
             method, http_version, path, raw_path, query, headers, fields, body_length, keep_alive, expects_continue = (
                 read_request_head(data, context.field_parser, context.head_limits)
             )
-            client, scheme = self._client, self._scheme
-            forwarding_names = self._forwarding_names
+            client, scheme, root_path = self._client, self._scheme, context.root_path
             # Host alone is none of them, and quicker to see.
-            if forwarding_names is not None and len(fields) > 1 and not forwarding_names.isdisjoint(fields):
-                client, scheme = context.proxies.resolve(fields, client, scheme)
+            if len(fields) > 1 and (b"_" in b"".join(fields) or not self._forwarding_names.isdisjoint(fields)):
+                client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
         except RemoteProtocolError as error:
             self._refuse(error)
             return
         self.deadline = NEVER
         self._http_version = http_version
         self._keep_alive = keep_alive and context.keep_alive
-        root_path, state = context.root_path, context.state
+        state = context.state
         scope = build_http_scope(
             method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
         )
@@ -237,7 +227,7 @@ class Http1Connection(TransportProtocol):
         try:
             decoder.feed(data)
         except RemoteProtocolError as error:
-            self._context.log_refusal(self.peer, error.status, error.reason)
+            self._log_refusal(error)
             self._linger()
             return
         if decoder.complete:
@@ -374,7 +364,7 @@ class Http1Connection(TransportProtocol):
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer what cannot be served, or no longer, and let go of the connection."""
-        self._context.log_refusal(self.peer, error.status, error.reason)
+        self._log_refusal(error)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             head_sent = exchange.head_sent

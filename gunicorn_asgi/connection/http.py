@@ -1,0 +1,61 @@
+"""What the connections of every HTTP version share: the scheme, whom a request comes from, refusals in the log."""
+
+import asyncio
+
+from ..asgi_types import Address, Field
+from ..errors import RemoteProtocolError
+from .context import ServingContext
+from .transport import TransportProtocol
+
+
+class HttpConnection(TransportProtocol):
+    """A connection that carries requests, of whatever version.
+
+    Where a request comes from is found out so, inline since nearly every request goes through here:
+
+        client, scheme, root_path = self._client, self._scheme, context.root_path
+        if len(fields) > 1 and (b"_" in b"".join(fields) or not self._forwarding_names.isdisjoint(fields)):
+            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+    """
+
+    __slots__ = ("_forwarding_names", "_scheme", "_trusted")
+
+    def __init__(self, context: ServingContext) -> None:
+        super().__init__(context)
+        self._scheme = "http"
+        self._trusted = False
+        self._forwarding_names = frozenset[bytes]()
+        """Names of fields for which `_forwarded` is needed, beside all with an underscore."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+        proxies = self._context.proxies
+        if proxies.trusts(self._client):
+            self._trusted = True
+            self._forwarding_names = proxies.header_names
+
+    def _forwarded(
+        self, headers: list[Field], fields: dict[bytes, bytes], path: str, raw_path: bytes
+    ) -> tuple[Address | None, str, str, str, bytes]:
+        """Client, scheme, root path, path and raw path of a request with fields that a proxy may have set.
+
+        `headers` and `fields` lose what must not reach the application. Raises RemoteProtocolError(400) for fields that
+        contradict each other or are refused.
+        """
+        context, client, scheme = self._context, self._client, self._scheme
+        root_path = context.root_path
+        proxies = context.proxies
+        has_underscore = b"_" in b"".join(fields)
+        if has_underscore:
+            proxies.map_names(headers, fields, self._trusted)
+        if self._trusted:
+            client, scheme = proxies.resolve(fields, client, scheme)
+            if has_underscore:
+                root_path, path, raw_path = proxies.mount(headers, fields, path, raw_path)
+        return client, scheme, root_path, path, raw_path
+
+    def _log_refusal(self, error: RemoteProtocolError) -> None:
+        """Tell the error log of a request that is not served."""
+        self._context.log_refusal(self.peer, error.status, error.reason)

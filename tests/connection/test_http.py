@@ -1,0 +1,123 @@
+"""Whom a request comes from, as a connection sees it: from trusted peers and from others."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gunicorn_asgi.asgi_types import HTTPScope
+from gunicorn_asgi.connection.http1 import Http1Connection
+from gunicorn_asgi.settings import Settings
+from tests.connection.serving import run, serving_context, turns
+from tests.support.fake_transport import FakeTransport
+
+PROXY = ("10.0.0.1", 4711)
+STRANGER = ("192.0.2.1", 50000)
+TRUSTING = Settings(forwarded_allow_ips=("10.0.0.0/8",), root_path="/root")
+
+
+def request(*field_lines: bytes, target: bytes = b"/a") -> bytes:
+    return b"\r\n".join([b"GET %b HTTP/1.1" % target, b"Host: a", *field_lines, b"", b""])
+
+
+def serve(data: bytes, peer: object, config: Settings = TRUSTING, **transport_options: Any) -> HTTPScope | bytes:
+    """The scope that the application got, or the first line of the answer to a request that was refused."""
+    scopes: list[HTTPScope] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async def main() -> bytes:
+        context = serving_context(app, settings=config)
+        transport = FakeTransport(context.loop, Http1Connection(context), peername=peer, **transport_options)
+        transport.feed(data)
+        await turns()
+        transport.lose()
+        context.clock.stop()
+        assert transport.misuse == []
+        return bytes(transport.received)
+
+    received = run(main())
+    return scopes[0] if scopes else received.partition(b"\r\n")[0]
+
+
+FORWARDED = request(
+    b"X-Forwarded-For: 203.0.113.7:80", b"X-Forwarded-Proto: https", b"SCRIPT_NAME: /app", b"X_Other: 1"
+)
+
+
+@pytest.mark.parametrize("peer", [PROXY, "/run/app.sock", ""], ids=["address", "unix socket", "unnamed unix socket"])
+def test_a_trusted_peer_speaks_for_its_client(peer: object) -> None:
+    scope = serve(FORWARDED, peer)
+    assert not isinstance(scope, bytes)
+    assert (scope["client"], scope["scheme"]) == (("203.0.113.7", 80), "https")
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/app", "/app/a", b"/app/a")
+    assert [name for name, _ in scope["headers"]] == [
+        *(b"host", b"x-forwarded-for", b"x-forwarded-proto", b"script_name"),
+    ]
+
+
+def test_path_info_is_below_the_root_path() -> None:
+    scope = serve(request(b"PATH_INFO: /b c"), PROXY)
+    assert not isinstance(scope, bytes)
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/root", "/root/b c", b"/root/b%20c")
+
+
+@pytest.mark.parametrize("peer", [PROXY, STRANGER, "/run/app.sock"])
+def test_nobody_is_believed_where_proxy_headers_are_off(peer: object) -> None:
+    scope = serve(FORWARDED, peer, Settings(forwarded_allow_ips=("*",), proxy_headers=False))
+    assert not isinstance(scope, bytes)
+    assert scope["client"] == (peer if isinstance(peer, tuple) else (peer, None))
+    assert (scope["scheme"], scope["root_path"], scope["path"]) == ("http", "", "/a")
+
+
+def test_a_refused_name_with_an_underscore_is_400() -> None:
+    refusing = Settings(header_map="refuse")
+    assert serve(request(b"x_a: 1"), STRANGER, refusing) == b"HTTP/1.1 400 Bad Request"
+    assert isinstance(serve(request(b"x-a: a_b"), STRANGER, refusing), dict)
+
+
+def test_a_repeated_script_name_is_400() -> None:
+    fields = (b"SCRIPT_NAME: /app", b"SCRIPT_NAME: /b")
+    assert serve(request(*fields), PROXY) == b"HTTP/1.1 400 Bad Request"
+    assert isinstance(serve(request(*fields), STRANGER), dict)
+
+
+def test_scheme_headers_that_contradict_each_other_are_400_from_a_proxy_only() -> None:
+    fields = (b"X-Forwarded-Proto: https", b"X-Forwarded-Proto: http")
+    assert serve(request(*fields), PROXY) == b"HTTP/1.1 400 Bad Request"
+    assert isinstance(serve(request(*fields), STRANGER), dict)
+
+
+NAMES = [
+    *(b"X-Forwarded-For", b"X_Forwarded_For", b"X-Forwarded-Proto", b"X_Forwarded_Proto", b"X-Forwarded-Ssl"),
+    *(b"X-Forwarded-Protocol", b"Forwarded", b"X-Real-IP", b"Script-Name", b"SCRIPT_NAME", b"PATH_INFO", b"Path-Info"),
+    *(b"REMOTE_ADDR", b"X-Forwarded-Prefix", b"X-Forwarded-Host", b"X-Forwarded-Port", b"X-Script-Name"),
+]
+values = st.sampled_from(
+    [b"10.0.0.1", b"127.0.0.1, 10.0.0.9", b"https", b"wss", b"on", b"ssl", b"/app", b"//", b"*", b""]
+)
+field_lines = st.lists(
+    st.tuples(st.sampled_from(NAMES), values | st.binary(max_size=20).filter(lambda value: value.isalnum())).map(
+        lambda field: b"%b: %b" % field
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(fields=field_lines, header_map=st.sampled_from(["drop", "dangerous"]), tls=st.booleans())
+def test_no_header_of_an_untrusted_peer_changes_client_scheme_or_root_path(
+    fields: list[bytes], header_map: Any, tls: bool
+) -> None:
+    config = Settings(
+        forwarded_allow_ips=("10.0.0.0/8", "127.0.0.1"), root_path="/root", header_map=header_map, forwarded_hops=2
+    )
+    scope = serve(request(*fields), STRANGER, config, sslcontext=contextlib if tls else None)
+    assert not isinstance(scope, bytes)
+    assert (scope["client"], scope["scheme"]) == (STRANGER, "https" if tls else "http")
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/root", "/root/a", b"/root/a")
