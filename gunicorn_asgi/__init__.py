@@ -1,7 +1,7 @@
 """ASGI for Gunicorn: `gunicorn -k gunicorn_asgi.Worker main:app`."""
 
-from .workers import Worker
+from .workers import H11Worker, Worker
 
-__all__ = ["Worker", "__version__"]
+__all__ = ["H11Worker", "Worker", "__version__"]
 
 __version__ = "0.1.0"

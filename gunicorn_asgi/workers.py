@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final, TextIO
+from typing import Any, ClassVar, Final, Literal, TextIO
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
@@ -33,17 +33,26 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         compile_format(cfg.access_log_format)
         cls.field_parser()
 
-    @staticmethod
-    def field_parser() -> FieldParser:
-        """The parser library of this class. Raises SettingsError where it is not installed."""
+    http: ClassVar[Literal["httptools", "h11"]] = "httptools"
+    """The parser library of HTTP/1. It changes the speed, never a verdict."""
+
+    @classmethod
+    def field_parser(cls) -> FieldParser:
+        """A parser of the library `http`. Raises SettingsError where it is not installed."""
         try:
+            if cls.http == "h11":
+                from .wire.http1_h11 import H11FieldParser
+
+                return H11FieldParser()
             from .wire.http1_httptools import HttptoolsFieldParser
+
+            return HttptoolsFieldParser()
         except ImportError as error:
             raise SettingsError(
-                f"worker_class: gunicorn_asgi.Worker needs the httptools package, which cannot be imported ({error}); "
-                "run 'pip install httptools'"
+                f"worker_class: {cls.__name__} needs the {cls.http} package, which cannot be imported ({error}); "
+                f"run 'pip install {cls.http}'"
+                + (", or choose gunicorn_asgi.H11Worker, which is pure Python" if cls.http == "httptools" else "")
             ) from None
-        return HttptoolsFieldParser()
 
     def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """What makes the event loop of the worker."""
@@ -185,4 +194,15 @@ def _plain_stream(logger: Any) -> Callable[[], TextIO] | None:
     return lambda: plain.stream
 
 
+class H11Worker(Worker):
+    """HTTP/1.1 on h11 and asyncio: pure Python, for PyPy and wherever nothing compiled can be installed."""
+
+    http = "h11"
+
+    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """See `Worker.loop_factory`."""
+        return asyncio.new_event_loop
+
+
 UvicornWorker = Worker
+UvicornH11Worker = H11Worker

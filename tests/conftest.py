@@ -1,6 +1,7 @@
 """What every test directory shares: a real `gunicorn` to talk to."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -12,6 +13,21 @@ from tests.support.gunicorn import Gunicorn, GunicornStarter
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
+BLOCKER = """\
+import os
+import sys
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in os.environ["BLOCKED_IMPORTS"].split(","):
+            raise ImportError(f"No module named {name!r}", name=name)
+        return None
+
+
+sys.meta_path.insert(0, Blocker())
+"""
+
 
 @pytest.fixture
 def gunicorns(xprocess: XProcess) -> Iterator[GunicornStarter]:
@@ -21,9 +37,22 @@ def gunicorns(xprocess: XProcess) -> Iterator[GunicornStarter]:
     starter.end_all()
 
 
+@pytest.fixture(scope="module", params=["Worker", "H11Worker"])
+def worker_class(request: pytest.FixtureRequest) -> str:
+    """Each class that serves HTTP/1, as `gunicorn -k` names it: what is asked of one is asked of both."""
+    return f"gunicorn_asgi.{request.param}"
+
+
 @pytest.fixture(scope="module")
-def probe(xprocess: XProcess) -> Iterator[Gunicorn]:
+def probe(xprocess: XProcess, worker_class: str) -> Iterator[Gunicorn]:
     """One worker with the probe application, shared by the tests of a module that leave it as they find it."""
     starter = GunicornStarter(xprocess)
-    yield starter.start("probe", "--keep-alive", "30")
+    yield starter.start("probe", "--keep-alive", "30", worker=worker_class)
     starter.end_all()
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process in which the modules named by BLOCKED_IMPORTS are not installed."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    return {"PYTHONPATH": str(tmp_path)}

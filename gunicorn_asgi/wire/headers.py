@@ -38,6 +38,15 @@ def parse_field_line(line: bytes) -> Field:
     return name.lower(), value.rstrip(b" \t")
 
 
+def parse_field_lines(lines: bytes) -> list[Field]:
+    """The fields of a head by the grammar of RFC 9112 alone; `lines` as `FieldParser.parse` gets them.
+
+    It has the last word where a parser library refuses a head, since the libraries are stricter than the grammar, each
+    elsewhere. Raises RemoteProtocolError(400).
+    """
+    return [parse_field_line(line) for line in lines[:-4].split(b"\r\n")[1:]]
+
+
 def is_valid_host(value: bytes) -> bool:
     """Whether `value` is a Host: registered name, IPv4 address or [IPv6 address], then an optional port.
 

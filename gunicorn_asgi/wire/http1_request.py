@@ -20,6 +20,8 @@ CHUNKED: Final = -1
 HEAD_END: Final = b"\r\n\r\n"
 
 MAX_METHOD_BYTES: Final = 32
+"""Longer than any registered method; the application decides which ones it knows."""
+
 MAX_EMPTY_LINES: Final = 4
 """Empty lines that may precede a request line. RFC 9112 section 2.2 asks to ignore at least one; some old clients send
 one after a body."""
@@ -39,12 +41,17 @@ _MAX_KNOWN_HOSTS: Final = 1024
 
 
 class FieldParser(Protocol):
-    """What a parser library provides: the field lines of a complete head."""
+    """What a parser library provides: the field lines of a complete head.
 
-    def parse(self, head: bytes) -> list[Field]:
-        """Names in lower case and values of the fields of `head`, which ends with its empty line.
+    It never sees method and target, of which each library has its own opinion: llhttp refuses methods that it does not
+    know, and a line break hidden in a target would show it other fields than the next parser.
+    """
 
-        Raises RemoteProtocolError for what the library refuses.
+    def parse(self, lines: bytes) -> list[Field]:
+        """Names in lower case and values of the fields in `lines`: a complete head from its version on, which is
+        `HTTP/1.1` here, whatever the client said.
+
+        Raises RemoteProtocolError(400) for fields that do not fit the grammar.
         """
 
     def reset(self) -> None:
@@ -72,8 +79,8 @@ A plain tuple, because every request makes one and takes it apart: a NamedTuple 
 def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> RequestHead:
     """Parse and check one complete head, from its request line to its empty line inclusive.
 
-    Raises RemoteProtocolError: 414 and 431 for what is over a limit, 501 for CONNECT, for methods and transfer codings
-    that are well-formed and not served, 505 for another major version, 400 for everything else.
+    Raises RemoteProtocolError: 414 and 431 for what is over a limit, 501 for CONNECT, for methods that are too long and
+    transfer codings that are well-formed and not served, 505 for another major version, 400 for everything else.
     """
     try:
         if len(head) > limits.small_head_bytes:
@@ -84,11 +91,13 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> R
         except (ValueError, IndexError):
             raise RemoteProtocolError(400, "bad-request-line") from None
         is_http_11 = rest[:10] == b"HTTP/1.1\r\n"
-        if not is_http_11 and rest[:10] != b"HTTP/1.0\r\n":
-            raise _version_error(rest)
+        if not is_http_11:
+            if rest[:10] != b"HTTP/1.0\r\n":
+                raise _version_error(rest)
+            rest = b"HTTP/1.1\r\n" + rest[10:]
         method_name = COMMON_METHODS.get(method) or _other_method(method)
 
-        headers = parser.parse(head)
+        headers = parser.parse(rest)
         if len(headers) > limits.fields:
             raise RemoteProtocolError(431, "too-many-fields")
         fields = dict(headers)
@@ -124,6 +133,7 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> R
         if b"transfer-encoding" in fields or b"content-length" in fields:
             body_length = _body_length(fields, is_http_11)
         if body_length or not keep_alive or b"upgrade" in fields or b"proxy-connection" in fields:
+            # llhttp takes what comes next for a body, another protocol, or nothing at all.
             parser.reset()
     except RemoteProtocolError:
         parser.reset()
@@ -223,8 +233,11 @@ def _version_error(rest: bytes) -> RemoteProtocolError:
 
 
 def _other_method(method: bytes) -> str:
-    if not TOKEN(method) or len(method) > MAX_METHOD_BYTES:
+    if not TOKEN(method):
         raise RemoteProtocolError(400, "bad-method")
+    if len(method) > MAX_METHOD_BYTES:
+        # RFC 9112 section 3: a method longer than any that the server implements.
+        raise RemoteProtocolError(501, "method-too-long")
     if method == b"CONNECT":
         raise RemoteProtocolError(501, "connect")
     return method.decode("ascii")

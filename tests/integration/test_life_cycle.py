@@ -14,33 +14,11 @@ import pytest
 from tests.support.gunicorn import KNOWN_SETTINGS, Gunicorn, GunicornStarter, run_gunicorn
 from tests.support.http1 import request
 
-BLOCKER = """\
-import os
-import sys
-
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in os.environ["BLOCKED_IMPORTS"].split(","):
-            raise ImportError(f"No module named {name!r}", name=name)
-        return None
-
-
-sys.meta_path.insert(0, Blocker())
-"""
-
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     """Where the probe application writes what outlives it."""
     return tmp_path / "journal"
-
-
-@pytest.fixture
-def without(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process in which the modules named by BLOCKED_IMPORTS are not installed."""
-    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
-    return {"PYTHONPATH": str(tmp_path)}
 
 
 # Boot
@@ -111,15 +89,6 @@ def test_a_blocked_loop_is_killed(gunicorns: GunicornStarter) -> None:
         server.wait_for_log(rf"WORKER TIMEOUT \(pid:{server.worker_pids[0]}\)")
         server.wait_for_log(r"(?s)Booting worker.*Booting worker")
     assert int(server.get("/pid").body) == server.worker_pids[1]
-
-
-def test_missing_httptools_is_one_clear_line(without: dict[str, str]) -> None:
-    code, output = run_gunicorn("probe", env={**without, "BLOCKED_IMPORTS": "httptools"})
-    assert code not in (0, None)
-    lines = [line for line in output.splitlines() if "httptools" in line]
-    assert len(lines) == 1, output
-    assert "pip install httptools" in lines[0]
-    assert "Traceback" not in output
 
 
 def test_missing_uvloop_is_one_line_and_serves(gunicorns: GunicornStarter, without: dict[str, str]) -> None:
