@@ -4,6 +4,8 @@
 own says where its number comes from.
 """
 
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -84,6 +86,9 @@ class Settings:
     graceful_timeout_seconds: float = 30.0
     """From SIGTERM to the end of the process; Gunicorn's master kills after it (Gunicorn: graceful_timeout)."""
 
+    timeout_seconds: float = 30.0
+    """How long Gunicorn's master waits for a heartbeat before it kills; 0 for ever (Gunicorn: timeout)."""
+
     heartbeat_seconds: float = 1.0
     """How often the worker tells the master that it is alive."""
 
@@ -128,6 +133,15 @@ class Settings:
 
     date_header: bool = True
     server_header: bool = True
+
+    default_headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Lower-case names and values of the fields that every response gets, as in uvicorn (headers)."""
+
+    sendfile: bool = True
+    """Whether applications are offered `http.response.pathsend` (Gunicorn: sendfile)."""
+
+    casefold_http_method: bool = False
+    """Whether methods become upper-case (Gunicorn: casefold_http_method)."""
 
     forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
     """Peers whose X-Forwarded-For and scheme headers are believed: addresses, networks or `*`."""
@@ -190,3 +204,22 @@ class Settings:
 
     http2_max_header_list_bytes: int = 64 * KIB
     """Longest decoded header list of a request (Gunicorn: http2_max_header_list_size)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """TLS as Gunicorn's settings and the ssl options of the worker together describe it. Paths are those of files."""
+
+    certfile: str | None = None
+    keyfile: str | None = None
+    keyfile_password: str | None = None
+    ca_certs: str | None = None
+    cert_reqs: int = ssl.CERT_NONE
+    ciphers: str | None = None
+    context_factory: Callable[..., ssl.SSLContext] | None = None
+    """Called with the worker's `config` and a factory of the context that would have been used."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether TLS is asked for."""
+        return bool(self.certfile or self.keyfile or self.context_factory)

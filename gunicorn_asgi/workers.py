@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, ClassVar, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TextIO
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
@@ -15,9 +16,13 @@ from gunicorn.workers.base import Worker as BaseWorker
 
 from .access_log import AccessLog, LoggerAccessLog, StreamAccessLog, compile_format
 from .errors import LifespanFailed, SettingsError
-from .gunicorn_config import settings_from, ssl_context_from
+from .event_loop import loop_factory
+from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
 from .server import Server, Stop
 from .wire.http1_request import FieldParser
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _STOP_SIGNALS: Final = {signal.SIGTERM: Stop.GRACEFUL, signal.SIGINT: Stop.QUICK, signal.SIGQUIT: Stop.QUICK}
 
@@ -25,22 +30,57 @@ _STOP_SIGNALS: Final = {signal.SIGTERM: Stop.GRACEFUL, signal.SIGINT: Stop.QUICK
 class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
     """HTTP/1.1 on httptools, on uvloop where it is installed and on asyncio elsewhere."""
 
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
+    """Options of a subclass, in the words of `uvicorn.Config` (docs/settings.md)."""
+
+    http: ClassVar[Literal["httptools", "h11"]] = "httptools"
+    """The parser library of HTTP/1, unless the option `http` names another. It changes the speed, never a verdict."""
+
+    loop: ClassVar[Literal["auto", "asyncio"]] = "auto"
+    """The event loop, unless the option `loop` names another; `auto` is uvloop where it is installed."""
+
+    _options_from: ClassVar[str | None] = None
+
+    config: WorkerConfig
+    """The options under the names of `uvicorn.Config`, writable until the worker starts."""
+
+    @classmethod
+    def configure(cls, **options: Any) -> "type[Self]":
+        """A subclass with these options besides those that the class already has.
+
+        For a configuration file: `worker_class = gunicorn_asgi.Worker.configure(ws_ping_interval=10)`. Mistakes are
+        reported with all others, when Gunicorn starts.
+        """
+        namespace = {
+            "CONFIG_KWARGS": {**cls.CONFIG_KWARGS, **options},
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+            "_options_from": f"{cls.__name__}.configure",
+        }
+        return type(cls.__name__, (cls,), namespace)
+
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
         """Called by Gunicorn's master before the first fork. Raises SettingsError for what cannot be honoured."""
-        settings_from(cfg)
-        ssl_context_from(cfg)
+        config = cls._config_from(cfg)
+        plan = plan_from(cfg, config)
+        ssl_context_from(cfg, plan.tls, config)
         compile_format(cfg.access_log_format)
-        cls.field_parser()
-
-    http: ClassVar[Literal["httptools", "h11"]] = "httptools"
-    """The parser library of HTTP/1. It changes the speed, never a verdict."""
+        cls._field_parser(plan)
+        loop_factory(_loop_of(cls, plan))
+        for line in warnings_of(cfg, config):
+            log.warning("%s", line)
 
     @classmethod
-    def field_parser(cls) -> FieldParser:
-        """A parser of the library `http`. Raises SettingsError where it is not installed."""
+    def _config_from(cls, cfg: Config) -> WorkerConfig:
+        source = cls._options_from or f"CONFIG_KWARGS of {cls.__name__}"
+        return WorkerConfig(cfg, cls.CONFIG_KWARGS, source, os.environ)
+
+    @classmethod
+    def _field_parser(cls, plan: WorkerPlan) -> FieldParser:
+        library = cls.http if plan.parser == "auto" else plan.parser
         try:
-            if cls.http == "h11":
+            if library == "h11":
                 from .wire.http1_h11 import H11FieldParser
 
                 return H11FieldParser()
@@ -49,19 +89,15 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             return HttptoolsFieldParser()
         except ImportError as error:
             raise SettingsError(
-                f"worker_class: {cls.__name__} needs the {cls.http} package, which cannot be imported ({error}); "
-                f"run 'pip install {cls.http}'"
-                + (", or choose gunicorn_asgi.H11Worker, which is pure Python" if cls.http == "httptools" else "")
+                f"worker_class: {cls.__name__} needs the {library} package, which cannot be imported ({error}); "
+                f"run 'pip install {library}'"
+                + (", or choose gunicorn_asgi.H11Worker, which is pure Python" if library == "httptools" else "")
             ) from None
 
-    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
-        """What makes the event loop of the worker."""
-        try:
-            import uvloop
-        except ImportError:
-            self.log.info("uvloop is not installed: serving on the slower asyncio event loop")
-            return asyncio.new_event_loop
-        return uvloop.new_event_loop
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Called by Gunicorn in its master, before the fork."""
+        super().__init__(*args, **kwargs)
+        self.config = self._config_from(self.cfg)
 
     def run(self) -> None:
         """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded.
@@ -69,9 +105,14 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         Exits with `Arbiter.WORKER_BOOT_ERROR` when anything fails before the worker serves, so that the master stops
         instead of starting one worker after the other.
         """
-        loop = self.loop_factory()()
+        try:
+            plan = plan_from(self.cfg, self.config)
+            loop = loop_factory(_loop_of(type(self), plan), self.log)()
+        except SettingsError as error:
+            self.log.error("The worker cannot start: %s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
         asyncio.set_event_loop(loop)
-        serving = loop.create_task(self._serve(), name="serve")
+        serving = loop.create_task(self._serve(plan), name="serve")
         try:
             loop.run_until_complete(serving)
         finally:
@@ -86,7 +127,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             for number in _STOP_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
 
-    async def _serve(self) -> None:
+    async def _serve(self, plan: WorkerPlan) -> None:
         loop = asyncio.get_running_loop()
         server: Server | None = None
 
@@ -99,10 +140,10 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             access_log = self._access_log(loop)
             server = Server(
                 app=self.wsgi,
-                settings=settings_from(self.cfg),
+                settings=plan.settings,
                 sockets=[listener.sock for listener in self.sockets],
-                ssl_context=ssl_context_from(self.cfg),
-                field_parser=self.field_parser(),
+                ssl_context=ssl_context_from(self.cfg, plan.tls, self.config),
+                field_parser=self._field_parser(plan),
                 error_log=self.log,
                 access_log=access_log,
                 heartbeat=beat,
@@ -117,7 +158,9 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
                 raise
             if self.aborted:
                 sys.exit(1)
-            if isinstance(error, LifespanFailed):
+            if isinstance(error, SettingsError):
+                self.log.error("The worker cannot start: %s", error)
+            elif isinstance(error, LifespanFailed):
                 self.log.error("Application startup failed: %s", error, exc_info=error.__cause__)
             else:
                 self.log.error("The worker cannot start", exc_info=error)
@@ -156,6 +199,10 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         if stream is not None:
             return StreamAccessLog(self.cfg.access_log_format, stream, loop.call_soon, on_error)
         return LoggerAccessLog(logger, on_error) if _logs_accesses(logger, self.cfg) else None
+
+
+def _loop_of(cls: type[Worker], plan: WorkerPlan) -> str:
+    return cls.loop if plan.loop == "auto" else plan.loop
 
 
 def _logs_accesses(logger: Any, cfg: Config) -> bool:
@@ -199,9 +246,7 @@ class H11Worker(Worker):
 
     http = "h11"
 
-    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
-        """See `Worker.loop_factory`."""
-        return asyncio.new_event_loop
+    loop = "asyncio"
 
 
 UvicornWorker = Worker

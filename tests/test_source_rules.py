@@ -20,9 +20,10 @@ MODULES = {
 LAYERS = (
     ("gunicorn_asgi",),
     ("gunicorn_asgi.workers", "gunicorn_asgi.gunicorn_config"),
-    ("gunicorn_asgi.server", "gunicorn_asgi.lifespan"),
+    ("gunicorn_asgi.server", "gunicorn_asgi.lifespan", "gunicorn_asgi.event_loop"),
     ("gunicorn_asgi.connection",),
     ("gunicorn_asgi.scope", "gunicorn_asgi.proxy", "gunicorn_asgi.access_log", "gunicorn_asgi.metrics"),
+    ("gunicorn_asgi.options", "gunicorn_asgi.option_kinds", "gunicorn_asgi.gunicorn_settings"),
     ("gunicorn_asgi.wire",),
     ("gunicorn_asgi.settings", "gunicorn_asgi.errors", "gunicorn_asgi.asgi_types"),
 )

@@ -210,6 +210,11 @@ def _command(app: str, options: tuple[str, ...], worker: str, bind: str) -> list
 
 
 def _environment(added: Mapping[str, str]) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name != "GUNICORN_CMD_ARGS"}
+    # Neither may decide what the server does; the second are options of the worker.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GUNICORN_CMD_ARGS", "GUNICORN_ASGI_"))
+    }
     paths = [path for path in (added.get("PYTHONPATH"), str(ROOT)) if path]
     return {**environment, "PYTHONUNBUFFERED": "1", **added, "PYTHONPATH": os.pathsep.join(paths)}
