@@ -175,7 +175,6 @@ _SAMPLE: Final = AccessRecord(
         "query_string": b"",
         "headers": [],
         "state": {},
-        "extensions": {},
     },
     fields={},
     status=200,

@@ -1,4 +1,4 @@
-"""The types of ASGI 3.0 as this package sends and receives them (HTTP and lifespan, spec version 2.5)."""
+"""The types of ASGI 3.0 as this package sends and receives them (HTTP, WebSocket and lifespan, spec version 2.5)."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -29,6 +29,22 @@ class HTTPScope(TypedDict):
     query_string: bytes
     headers: list[Field]
     state: dict[str, Any]
+
+
+class WebSocketScope(TypedDict):
+    type: Literal["websocket"]
+    asgi: ASGIVersions
+    http_version: str
+    server: Address | None
+    client: Address | None
+    scheme: str
+    root_path: str
+    path: str
+    raw_path: bytes
+    query_string: bytes
+    headers: list[Field]
+    subprotocols: list[str]
+    state: dict[str, Any]
     extensions: dict[str, dict[str, Any]]
 
 
@@ -48,6 +64,26 @@ class HTTPDisconnectMessage(TypedDict):
     type: Literal["http.disconnect"]
 
 
+class WebSocketConnectMessage(TypedDict):
+    type: Literal["websocket.connect"]
+
+
+class WebSocketTextMessage(TypedDict):
+    type: Literal["websocket.receive"]
+    text: str
+
+
+class WebSocketBytesMessage(TypedDict):
+    type: Literal["websocket.receive"]
+    bytes: bytes
+
+
+class WebSocketDisconnectMessage(TypedDict):
+    type: Literal["websocket.disconnect"]
+    code: int
+    reason: str
+
+
 class LifespanStartupMessage(TypedDict):
     type: Literal["lifespan.startup"]
 
@@ -56,9 +92,12 @@ class LifespanShutdownMessage(TypedDict):
     type: Literal["lifespan.shutdown"]
 
 
-Scope: TypeAlias = HTTPScope | LifespanScope
+Scope: TypeAlias = HTTPScope | WebSocketScope | LifespanScope
+WebSocketMessage: TypeAlias = (
+    WebSocketConnectMessage | WebSocketTextMessage | WebSocketBytesMessage | WebSocketDisconnectMessage
+)
 ReceiveMessage: TypeAlias = (
-    HTTPRequestMessage | HTTPDisconnectMessage | LifespanStartupMessage | LifespanShutdownMessage
+    HTTPRequestMessage | HTTPDisconnectMessage | WebSocketMessage | LifespanStartupMessage | LifespanShutdownMessage
 )
 
 # What an application sends is checked at run time, because a server must expect anything there.

@@ -1,9 +1,9 @@
 """The ASGI scope of a request (ASGI HTTP spec 2.5)."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
-from .asgi_types import Address, ASGIVersions, Field, HTTPScope
+from .asgi_types import Address, ASGIVersions, Field, HTTPScope, WebSocketScope
 
 ASGI_VERSIONS: Final[ASGIVersions] = {"version": "3.0", "spec_version": "2.5"}
 """Shared by all scopes: a new dict for each request would cost and tell nothing new."""
@@ -21,10 +21,8 @@ def build_http_scope(
     scheme: str,
     root_path: str,
     state: dict[str, Any],
-    extensions: dict[str, dict[str, Any]],
 ) -> HTTPScope:
-    """The scope of one request. `state` is what lifespan startup left; the request gets a shallow copy. `extensions`
-    belongs to it.
+    """The scope of one request. `state` is what lifespan startup left; the request gets a shallow copy.
 
     `root_path` is the path under which a proxy mounts the application, without a slash at its end. ASGI wants `path` to
     contain it, so it is prefixed unless the proxy left it in the target.
@@ -46,5 +44,28 @@ def build_http_scope(
         "query_string": query_string,
         "headers": headers,
         "state": state.copy(),
+    }
+
+
+def build_websocket_scope(scope: HTTPScope, subprotocols: list[str]) -> WebSocketScope:
+    """The scope of a WebSocket, made of that of the request which asks for it, and of the subprotocols in there."""
+    extensions: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
+    offered = cast(dict[str, Any], scope).get("extensions") or {}
+    if "tls" in offered:
+        extensions["tls"] = offered["tls"]
+    return {
+        "type": "websocket",
+        "asgi": scope["asgi"],
+        "http_version": scope["http_version"],
+        "server": scope["server"],
+        "client": scope["client"],
+        "scheme": "wss" if scope["scheme"] == "https" else "ws",
+        "root_path": scope["root_path"],
+        "path": scope["path"],
+        "raw_path": scope["raw_path"],
+        "query_string": scope["query_string"],
+        "headers": scope["headers"],
+        "subprotocols": subprotocols,
+        "state": scope["state"],
         "extensions": extensions,
     }

@@ -4,12 +4,10 @@ The exchange decides what the application may do and when; how a head, a piece o
 to the `ResponseStream` behind it, of which each HTTP version has its own.
 
     AWAITING_START --start--> HEAD_HELD --body--> STREAMING --last body--> COMPLETE
-           |                      |                   |--last body, trailers announced--> AWAITING_TRAILERS --> COMPLETE
-           \\______________________\\___________________\\--client gone--> DISCONNECTED
+           \\________________________\\_______________\\----client gone---> DISCONNECTED
 
 The head is held back until the first content, so that both leave in one write and an application that fails in between
-still gets its 500. Early hints may go out before it. Trailers are taken from every application that announces them, and
-sent where the client has asked for them; nobody else would look at them (RFC 9110 section 6.5.1).
+still gets its 500.
 """
 
 import asyncio
@@ -21,7 +19,6 @@ from typing import Final, Protocol
 from ..access_log import AccessRecord
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
 from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
-from ..wire.headers import accepts_trailers, checked_field, checked_trailers
 from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH, plain_answer
 from .context import ExchangeDescription, ServingContext
 from .flow import Gate, RequestBody
@@ -33,16 +30,21 @@ class ExchangeState(Enum):
     AWAITING_START = "the response has not started, expected 'http.response.start'"
     HEAD_HELD = "the response has started, expected 'http.response.body'"
     STREAMING = "the response is under way, expected 'http.response.body'"
-    AWAITING_TRAILERS = "the content is complete, expected 'http.response.trailers'"
     COMPLETE = "the response is complete"
     DISCONNECTED = "the client has gone"
+
+    # Of a WebSocket.
+    AWAITING_ACCEPT = (
+        "the handshake has no answer, expected 'websocket.accept', 'websocket.close' or 'websocket.http.response.start'"
+    )
+    OPEN = "the WebSocket is open, expected 'websocket.send' or 'websocket.close'"
+    CLOSED = "the application has closed the WebSocket"
 
 
 # Looked up several times a request; an attribute of an Enum class costs 30 ns more than a global.
 _AWAITING_START: Final = ExchangeState.AWAITING_START
 _HEAD_HELD: Final = ExchangeState.HEAD_HELD
 _STREAMING: Final = ExchangeState.STREAMING
-_AWAITING_TRAILERS: Final = ExchangeState.AWAITING_TRAILERS
 _COMPLETE: Final = ExchangeState.COMPLETE
 _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 
@@ -50,21 +52,15 @@ _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 class ResponseStream(Protocol):
     """The seam between an exchange and a HTTP version.
 
-    The exchange calls `send_interim` any number of times, `start` once, then `write_first` once, then `write` until one
-    of both was told that it is the last; or, with trailers, until `write_trailers`. `bodiless` responses (HEAD, 204,
-    304) never get content, only the end.
+    The exchange calls `start` once, then `write_first` once, then `write` until one of both was told that it is the
+    last. `bodiless` responses (HEAD, 204, 304) never get content, only the end.
     """
 
     write_gate: Gate
     """Closed while the client does not take what was written."""
 
-    def send_interim(self, status: int, fields: list[Field]) -> None:
-        """Send an informational response (1xx) at once, where the client understands it. The fields are checked."""
-
-    def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
+    def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
         """Check and encode a head, but do not send it. The Content-Length in it, or UNKNOWN_LENGTH.
-
-        `trailers` tells that the response will end with `write_trailers`.
 
         Raises ApplicationError for a head that HTTP does not allow.
         """
@@ -74,9 +70,6 @@ class ResponseStream(Protocol):
 
     def write(self, body: bytes, last: bool) -> None:
         """Send more content, possibly empty."""
-
-    def write_trailers(self, fields: list[Field]) -> None:
-        """End the response, behind its content, with `fields`, possibly none. They are checked, names in lower case."""
 
     def on_body_wanted(self) -> None:
         """The application waits for a body of which nothing is here: 100 Continue, clocks."""
@@ -108,7 +101,6 @@ class Exchange:
         "_started_at",
         "_status",
         "_stream",
-        "_trailers",
         "state",
         "task",
     )
@@ -142,7 +134,6 @@ class Exchange:
         self._request_body = RequestBody(context.loop, complete=False) if has_body else None
         self._bodiless = False
         self._remaining = UNKNOWN_LENGTH
-        self._trailers: list[Field] | None = None  # Where announced: those sent by the application so far.
         self._sent_bytes = 0
         self._status = 0
         self._response_headers: Sequence[Field] = ()
@@ -192,16 +183,11 @@ class Exchange:
         """
         if self.state is _AWAITING_START:
             if message["type"] != "http.response.start":
-                await self._send_other(message)
-                return
+                raise MessageOrderError(self.state.value, message["type"])
             status = message["status"]
             self._response_headers = fields = tuple(message.get("headers", ()))
             self._bodiless = bodiless = self._is_head or status in BODYLESS_STATUS
-            trailers = "trailers" in message and bool(message["trailers"])
-            self._remaining = self._stream.start(
-                status, fields, bodiless, trailers and not bodiless and accepts_trailers(self._fields)
-            )
-            self._trailers = [] if trailers else None
+            self._remaining = self._stream.start(status, fields, bodiless)
             self._status = status
             self.state = _HEAD_HELD
             return
@@ -210,9 +196,8 @@ class Exchange:
             await stream.write_gate.wait()
         if self.state is _DISCONNECTED:
             raise ClientDisconnected("the client has gone")
-        if message["type"] != "http.response.body" or self.state is _COMPLETE or self.state is _AWAITING_TRAILERS:
-            await self._send_other(message)
-            return
+        if message["type"] != "http.response.body" or self.state is _COMPLETE:
+            raise MessageOrderError(self.state.value, message["type"])
 
         body = message.get("body", b"")
         last = not message.get("more_body", False)
@@ -225,24 +210,18 @@ class Exchange:
             remaining = self._remaining - len(body)
             if remaining < 0:
                 too_long = last = True
-                self._trailers = None
                 body = body[: self._remaining]
                 stream.close_when_sent()
             elif last and remaining:
                 raise ApplicationError("the body is shorter than the content-length of the response")
             self._remaining = remaining
         self._sent_bytes += len(body)
-        state = self.state
-        if not last:
-            self.state = _STREAMING
-        elif self._trailers is None:
-            self.state = _COMPLETE
-        else:
-            self.state = _AWAITING_TRAILERS
-            last = False
-        if state is _HEAD_HELD:
+        if self.state is _HEAD_HELD:
+            self.state = _COMPLETE if last else _STREAMING
             stream.write_first(body, last)
         else:
+            if last:
+                self.state = _COMPLETE
             stream.write(body, last)
         if last:
             if self._request_body is not None:
@@ -251,29 +230,6 @@ class Exchange:
                 self._log_access()
         if too_long:
             raise ApplicationError("the body is longer than the content-length of the response; the rest was cut off")
-
-    async def _send_other(self, message: SendMessage) -> None:
-        """Early hints, trailers, and what is out of order."""
-        kind, stream = message["type"], self._stream
-        if kind == "http.response.early_hint" and self.state in (_AWAITING_START, _HEAD_HELD, _STREAMING):
-            while stream.write_gate.closed and not self._has_ended:
-                await stream.write_gate.wait()
-            if self._has_ended:
-                raise ClientDisconnected("the client has gone")
-            # Behind the head it is too late for hints, which ASGI allows all the same.
-            if self.state is not _STREAMING:
-                stream.send_interim(103, [checked_field((b"link", link)) for link in message["links"]])
-        elif kind == "http.response.trailers" and self._trailers is not None and self.state is _AWAITING_TRAILERS:
-            self._trailers += checked_trailers(message.get("headers", ()))
-            if not message.get("more_trailers", False):
-                self.state = _COMPLETE
-                wanted = not self._bodiless and accepts_trailers(self._fields)
-                stream.write_trailers(self._trailers if wanted else [])
-                if self._request_body is not None:
-                    self._request_body.wake()
-                self._log_access()
-        else:
-            raise MessageOrderError(self.state.value, kind)
 
     # The stream's side
 
@@ -316,7 +272,7 @@ class Exchange:
     @property
     def head_sent(self) -> bool:
         """Whether the client has seen anything of the response."""
-        return self.state in (_STREAMING, _AWAITING_TRAILERS, _COMPLETE)
+        return self.state is _STREAMING or self.state is _COMPLETE
 
     @property
     def _has_ended(self) -> bool:
@@ -358,18 +314,18 @@ class Exchange:
         """End a response that its application will not end."""
         state = self.state
         if state is _AWAITING_START or state is _HEAD_HELD:
-            self._send_500()
-        elif state is _STREAMING or state is _AWAITING_TRAILERS:
+            self._send_plain_answer(500)
+        elif state is _STREAMING:
             self.state = _DISCONNECTED
             self._log_access()
             self._stream.abort()
 
-    def _send_500(self) -> None:
-        self._response_headers, content = plain_answer(500)
-        self._status = 500
+    def _send_plain_answer(self, status: int) -> None:
+        self._response_headers, content = plain_answer(status)
+        self._status = status
         self._bodiless = self._is_head
         self._stream.close_when_sent()
-        self._stream.start(500, self._response_headers, self._bodiless, False)
+        self._stream.start(status, self._response_headers, self._bodiless)
         self.state = _COMPLETE
         body = b"" if self._bodiless else content
         self._sent_bytes = len(body)

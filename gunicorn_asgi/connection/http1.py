@@ -11,13 +11,13 @@ In AHEAD the request is whole and its response is not: what arrives now belongs 
 """
 
 import asyncio
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
 from ..asgi_types import Field, ResponseFields
-from ..errors import RemoteProtocolError
+from ..errors import ClientDisconnected, RemoteProtocolError
 from ..scope import build_http_scope
-from ..wire.headers import accepts_trailers
 from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import (
     HEAD_END,
@@ -25,19 +25,14 @@ from ..wire.http1_request import (
     read_request_head,
     skip_empty_lines,
 )
-from ..wire.http1_response import (
-    CONTINUE,
-    LAST_CHUNK,
-    UNKNOWN_LENGTH,
-    encode_chunk,
-    encode_interim,
-    encode_last_chunk,
-    plain_answer,
-)
+from ..wire.http1_response import CONTINUE, LAST_CHUNK, UNKNOWN_LENGTH, encode_chunk, plain_answer
+from ..wire.websocket_handshake import asks_for_websocket, read_http1_handshake
 from .clock import NEVER
 from .context import ServingContext
 from .exchange import Exchange, ExchangeState
 from .http import HttpConnection
+from .websocket import WebSocketConnection
+from .websocket_exchange import WebSocketExchange
 
 # Content from this size on is handed to the transport as it is instead of being copied behind its head.
 _COPY_BELOW_BYTES: Final = 16 * 1024
@@ -130,33 +125,26 @@ class Http1Connection(HttpConnection):
             # Host alone is none of them, and quicker to see.
             if len(fields) > 1 and (b"_" in b"".join(fields) or not self._forwarding_names.isdisjoint(fields)):
                 client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+            handshake = None
+            if b"upgrade" in fields and context.settings.websockets and asks_for_websocket(fields, http_version):
+                handshake = read_http1_handshake(
+                    method, fields, body_length, per_message_deflate=context.settings.ws_per_message_deflate
+                )
         except RemoteProtocolError as error:
             self._refuse(error)
             return
         self.deadline = NEVER
         self._http_version = http_version
         self._keep_alive = keep_alive and context.keep_alive
-        extensions = self._extensions.copy()
-        if http_version == "1.0":
-            del extensions["http.response.early_hint"]
-        elif b"te" in fields and accepts_trailers(fields):
-            extensions["http.response.trailers"] = {}
+        state = context.state
         scope = build_http_scope(
-            method,
-            http_version,
-            path,
-            raw_path,
-            query,
-            headers,
-            client,
-            self._server,
-            scheme,
-            root_path,
-            context.state,
-            extensions,
+            method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
         )
-        exchange = Exchange(context, self, scope, fields, f"{method} {path}", method == "HEAD", body_length != 0)
-        self._exchange = exchange
+        name = f"{method} {path}"
+        if handshake is None:
+            self._exchange = Exchange(context, self, scope, fields, name, method == "HEAD", body_length != 0)
+        else:
+            self._exchange = WebSocketExchange(context, self, scope, fields, name, handshake)
         if body_length:
             self._continue_wanted = expects_continue and not rest
             self._begin_body(body_length, rest)
@@ -269,13 +257,7 @@ class Http1Connection(HttpConnection):
 
     # The response stream of the running exchange
 
-    def send_interim(self, status: int, fields: list[Field]) -> None:
-        """See `ResponseStream.send_interim`."""
-        # RFC 9110 section 15.2: never to a client of HTTP/1.0.
-        if self._http_version == "1.1":
-            self._transport.write(encode_interim(status, fields))
-
-    def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
+    def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
         """See `ResponseStream.start`."""
         context = self._context
         lines, length, close = context.encoder.encode(status, fields)
@@ -287,11 +269,6 @@ class Http1Connection(HttpConnection):
                 self._chunked = True
             else:
                 self._keep_alive = False
-        elif trailers and self._http_version == "1.1":
-            # Only chunked content can have trailers, and it must not have a Content-Length (RFC 9112 section 6.2).
-            without_length = [field for field in map(tuple, fields) if field[0].lower() != b"content-length"]
-            lines, _, _ = context.encoder.encode(status, without_length)
-            self._chunked = True
         self._head_lines = lines
         return length
 
@@ -338,14 +315,6 @@ class Http1Connection(HttpConnection):
         if last:
             self._end_response()
 
-    def write_trailers(self, fields: list[Field]) -> None:
-        """See `ResponseStream.write_trailers`."""
-        if fields and self._chunked:
-            self._transport.write(encode_last_chunk(fields))
-            self._end_response()
-        else:
-            self.write(b"", True)
-
     def on_body_wanted(self) -> None:
         """See `ResponseStream.on_body_wanted`."""
         if self._continue_wanted and self._exchange is not None and not self._exchange.head_sent:
@@ -364,6 +333,26 @@ class Http1Connection(HttpConnection):
     def close_when_sent(self) -> None:
         """See `ResponseStream.close_when_sent`."""
         self._keep_alive = False
+
+    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
+        """See `WebSocketStream.accept_websocket`."""
+        if self._reading is not _AHEAD:
+            raise ClientDisconnected("the connection has been closed")
+        context, transport = self._context, self._transport
+        transport.write(context.encoder.encode_switching(b"websocket", fields))
+        self._resume_reading()
+        context.connections.discard(self)
+        context.unsent.discard(self)
+        data, self._pending = self._pending, b""
+        self._exchange = None
+        self._reading = _LINGER
+        transport.set_protocol(websocket)
+        websocket.begin(transport, data)
+        if self.write_gate.closed:
+            websocket.pause_writing()
+        if self._half_closed and not transport.is_closing():
+            websocket.eof_received()
+            transport.close()
 
     # Ends
 
@@ -417,6 +406,7 @@ class Http1Connection(HttpConnection):
                 return
         fields, content = plain_answer(error.status)
         lines, _, _ = self._context.encoder.encode(error.status, fields)
+        lines += [b"%b: %b\r\n" % field for field in error.fields]
         self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
         self._linger()
 

@@ -160,7 +160,6 @@ def http_scope(path: str = "/", method: str = "GET") -> HTTPScope:
         "query_string": b"",
         "headers": [],
         "state": {},
-        "extensions": {},
     }
 
 

@@ -118,6 +118,11 @@ class FakeTransport(asyncio.Transport):
 
     # The protocol's side: asyncio.Transport
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._check_open("set_protocol")
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._protocol
 

@@ -1,0 +1,269 @@
+"""One WebSocket towards its application: the ASGI state machine, whatever version of HTTP has brought the request.
+
+    AWAITING_ACCEPT --accept--> OPEN --close of the application--> CLOSED
+           |                      \\----the client's, or its loss--> DISCONNECTED
+           |--close--> COMPLETE, with 403
+           \\--websocket.http.response.start--> HEAD_HELD, and so on as for any response
+
+A handshake that is not accepted is answered by an ordinary response, so that all of it is left to `Exchange`. Once it
+is accepted, the `WebSocketConnection` owns the connection and the `WebSocketStream` is done.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, cast
+
+from ..asgi_types import Field, HTTPScope, ReceiveMessage, SendMessage, WebSocketMessage
+from ..errors import ApplicationError, ClientDisconnected, CloseCode, MessageOrderError
+from ..scope import build_websocket_scope
+from ..wire.websocket_handshake import Handshake
+from .context import ServingContext
+from .exchange import Exchange, ExchangeState, ResponseStream
+from .websocket import WebSocketConnection
+
+_AWAITING_ACCEPT: Final = ExchangeState.AWAITING_ACCEPT
+_OPEN: Final = ExchangeState.OPEN
+_CLOSED: Final = ExchangeState.CLOSED
+_COMPLETE: Final = ExchangeState.COMPLETE
+_DISCONNECTED: Final = ExchangeState.DISCONNECTED
+
+_DENIAL_MESSAGES: Final = ("websocket.http.response.start", "websocket.http.response.body")
+
+# Fields of the response that are ours to say.
+_OF_THE_HANDSHAKE: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"content-length"))
+
+
+class WebSocketStream(ResponseStream, Protocol):
+    """A `ResponseStream` whose request asks for a WebSocket; it answers with a response, or accepts."""
+
+    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
+        """Send the head that accepts, with `fields` and what the version of HTTP adds. From then on the transport is
+        that of `websocket`, which is told by its `begin`.
+
+        Raises ApplicationError for fields that HTTP does not allow; then nothing has been sent.
+        """
+
+
+class WebSocketExchange(Exchange):
+    """`receive` and `send` of one WebSocket."""
+
+    __slots__ = ("_disconnect", "_handshake", "_http_scope", "_leaving", "_messages", "_waiters", "_websocket")
+
+    _stream: WebSocketStream
+
+    def __init__(
+        self,
+        context: ServingContext,
+        stream: WebSocketStream,
+        scope: HTTPScope,
+        fields: dict[bytes, bytes],
+        name: str,
+        handshake: Handshake,
+    ) -> None:
+        """Call the application in a task of its own. `scope` is that of the request that asks for the WebSocket."""
+        self._http_scope = scope
+        self._handshake = handshake
+        self._messages: deque[WebSocketMessage] = deque(({"type": "websocket.connect"},))
+        self._waiters: deque[asyncio.Future[WebSocketMessage]] = deque()
+        self._disconnect: WebSocketMessage | None = None
+        self._websocket: WebSocketConnection | None = None
+        self._leaving = False
+        super().__init__(context, stream, scope, fields, name, False, False)
+        # For the application; its task has not begun. The access log gets the request.
+        self._scope = cast(HTTPScope, build_websocket_scope(scope, handshake.subprotocols))
+        self.state = _AWAITING_ACCEPT
+
+    # The application's side
+
+    async def receive(self) -> ReceiveMessage:
+        """The next message; `websocket.disconnect` again and again once there will be none."""
+        messages = self._messages
+        if messages:
+            message = messages.popleft()
+            if not messages and self._websocket is not None and self._websocket.stalled:
+                self._websocket.read_on()
+            return message
+        if self._disconnect is not None:
+            return self._disconnect
+        waiter: asyncio.Future[WebSocketMessage] = self._context.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            # Cancelled in the same turn in which a message came: the next receive() gets it.
+            if waiter.done() and not waiter.cancelled():
+                messages.appendleft(waiter.result())
+            raise
+
+    async def send(self, message: SendMessage) -> None:
+        """Take the next message of the application.
+
+        Raises ClientDisconnected (an OSError) when the client has gone, MessageOrderError for a message out of order
+        and ApplicationError for one that WebSocket or HTTP does not allow.
+        """
+        if self.state is not _OPEN or message["type"] != "websocket.send":
+            await self._send_other(message)
+            return
+        payload = message.get("bytes")
+        is_text = payload is None
+        if is_text:
+            payload = _encoded(message.get("text"))
+        elif type(payload) is not bytes:
+            payload = _as_bytes(payload)
+        websocket = self._websocket
+        assert websocket is not None
+        if websocket.write_gate.closed:
+            await self._wait_for_room(websocket)
+        self._sent_bytes += len(payload)
+        websocket.send_message(payload, is_text)
+
+    async def _wait_for_room(self, websocket: WebSocketConnection) -> None:
+        gate = websocket.write_gate
+        while gate.closed and self.state is _OPEN:
+            if websocket.is_lost:
+                raise ClientDisconnected("the client has gone")
+            await gate.wait()
+        self._check_open("websocket.send")
+
+    def _check_open(self, message_type: str) -> None:
+        if self.state is _DISCONNECTED:
+            raise ClientDisconnected("the client has gone")
+        if self.state is not _OPEN:
+            raise MessageOrderError(self.state.value, message_type)
+
+    async def _send_other(self, message: SendMessage) -> None:
+        """Everything but a message on an open WebSocket."""
+        message_type = message["type"]
+        if self.state is _AWAITING_ACCEPT:
+            if message_type == "websocket.accept":
+                self._accept(message)
+                return
+            if message_type not in ("websocket.close", "websocket.http.response.start"):
+                raise MessageOrderError(self.state.value, message_type)
+            self.state = ExchangeState.AWAITING_START
+            if message_type == "websocket.close":
+                self._send_plain_answer(403)
+                self._end(CloseCode.ABNORMAL_CLOSURE, "")
+                return
+            # The client may have sent frames already, which nobody could tell from a request.
+            self._stream.close_when_sent()
+        if message_type in _DENIAL_MESSAGES and self.state not in (_OPEN, _CLOSED):
+            await super().send({**message, "type": message_type.removeprefix("websocket.")})
+            if self.state is _COMPLETE:
+                self._end(CloseCode.ABNORMAL_CLOSURE, "")
+            return
+        self._check_open(message_type)
+        if message_type != "websocket.close":
+            raise MessageOrderError(self.state.value, message_type)
+        self._close(message.get("code"), message.get("reason"))
+
+    def _accept(self, message: SendMessage) -> None:
+        handshake = self._handshake
+        fields = [
+            field for field in map(tuple, message.get("headers") or ()) if field[0].lower() not in _OF_THE_HANDSHAKE
+        ]
+        subprotocol = message.get("subprotocol")
+        if subprotocol is not None:
+            fields = [field for field in fields if field[0].lower() != b"sec-websocket-protocol"]
+            fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+        fields += handshake.accept_fields
+        websocket = WebSocketConnection(
+            self._context, self._messages, self._waiters, self._on_websocket_end, handshake.deflate
+        )
+        self._websocket = websocket
+        self.state = _OPEN
+        try:
+            self._stream.accept_websocket(fields, websocket)
+        except Exception:
+            self._websocket = None
+            self.state = _AWAITING_ACCEPT
+            raise
+        self._status = 101
+        self._response_headers = fields
+        if self._leaving:
+            websocket.end_grace()
+
+    def _close(self, code: int | None, reason: str | None) -> None:
+        websocket = self._websocket
+        assert websocket is not None
+        self.state = _CLOSED
+        # What the client has said meanwhile is of no interest to an application that has closed.
+        self._messages.clear()
+        try:
+            websocket.begin_close(CloseCode.NORMAL_CLOSURE if code is None else code, reason or "")
+        except (ValueError, TypeError) as error:
+            self.state = _OPEN
+            raise ApplicationError(f"'websocket.close': {error}") from None
+
+    # The stream's side
+
+    def on_half_close(self) -> None:
+        """The client has ended its sending side before it got an answer: there will be no WebSocket."""
+        self._end(CloseCode.ABNORMAL_CLOSURE, "")
+
+    def on_disconnect(self) -> None:
+        """The client has gone before it got its answer, or all of it."""
+        super().on_disconnect()
+        self._end(CloseCode.ABNORMAL_CLOSURE, "")
+
+    def end_grace(self) -> None:
+        """The worker leaves: an answer that is still owed is not what the client waits for."""
+        self._leaving = True
+        super().end_grace()
+
+    # Ends
+
+    def _on_websocket_end(self, code: int, reason: str) -> None:
+        if self.state is _OPEN:
+            self.state = _DISCONNECTED
+        self._log_access()
+        self._end(code, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        """Nothing more will be received: tell whoever waits for it."""
+        if self._disconnect is None:
+            self._disconnect = {"type": "websocket.disconnect", "code": int(code), "reason": reason}
+        messages, waiters = self._messages, self._waiters
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(messages.popleft() if messages else self._disconnect)
+
+    def _on_early_return(self) -> None:
+        if self.state is _OPEN:
+            self._close(CloseCode.NORMAL_CLOSURE, "")
+        elif self.state is not _CLOSED:
+            super()._on_early_return()
+
+    def _on_error(self, error: BaseException) -> None:
+        if self.state is _DISCONNECTED and "disconnect" in type(error).__name__.lower():
+            # What frameworks make of `websocket.disconnect` in an application that did not expect it yet.
+            self._context.error_log.debug("The client left during %r: %r", self._name, error)
+        else:
+            super()._on_error(error)
+
+    def _break_off(self) -> None:
+        if self.state is _OPEN:
+            self._close(CloseCode.INTERNAL_ERROR, "")
+            return
+        if self.state is _AWAITING_ACCEPT:
+            self.state = ExchangeState.AWAITING_START
+        super()._break_off()
+
+    def _log_access(self) -> None:
+        # The log shows the request; the scope of a WebSocket has no method.
+        self._scope = self._http_scope
+        super()._log_access()
+
+
+def _encoded(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise ApplicationError("'websocket.send' needs 'bytes' or 'text'")
+    return text.encode()
+
+
+def _as_bytes(payload: Any) -> bytes:
+    if isinstance(payload, (bytearray, memoryview)):
+        return bytes(payload)
+    raise ApplicationError(f"the bytes of 'websocket.send' must be bytes, not {type(payload).__name__}")
