@@ -175,6 +175,7 @@ _SAMPLE: Final = AccessRecord(
         "query_string": b"",
         "headers": [],
         "state": {},
+        "extensions": {},
     },
     fields={},
     status=200,

@@ -29,6 +29,7 @@ class HTTPScope(TypedDict):
     query_string: bytes
     headers: list[Field]
     state: dict[str, Any]
+    extensions: dict[str, dict[str, Any]]
 
 
 class WebSocketScope(TypedDict):

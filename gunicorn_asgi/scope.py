@@ -21,8 +21,10 @@ def build_http_scope(
     scheme: str,
     root_path: str,
     state: dict[str, Any],
+    extensions: dict[str, dict[str, Any]],
 ) -> HTTPScope:
-    """The scope of one request. `state` is what lifespan startup left; the request gets a shallow copy.
+    """The scope of one request. `state` is what lifespan startup left; the request gets a shallow copy. `extensions`
+    belongs to it.
 
     `root_path` is the path under which a proxy mounts the application, without a slash at its end. ASGI wants `path` to
     contain it, so it is prefixed unless the proxy left it in the target.
@@ -44,6 +46,7 @@ def build_http_scope(
         "query_string": query_string,
         "headers": headers,
         "state": state.copy(),
+        "extensions": extensions,
     }
 
 

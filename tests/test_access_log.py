@@ -60,7 +60,7 @@ class Exchange:
         server: Address = SERVER,
     ) -> None:
         head = read_request_head(request, HttptoolsFieldParser(), HeadLimits())
-        scope = build_http_scope(*head[:6], client, server, "http", "", {})
+        scope = build_http_scope(*head[:6], client, server, "http", "", {}, {})
         self.record = AccessRecord(scope, head.fields, status, response_headers, sent_bytes, microseconds / 1_000_000)
         self._request = request
         self._status = f"{status} Reason" if status != 299 else "299 "

@@ -4,10 +4,12 @@ The exchange decides what the application may do and when; how a head, a piece o
 to the `ResponseStream` behind it, of which each HTTP version has its own.
 
     AWAITING_START --start--> HEAD_HELD --body--> STREAMING --last body--> COMPLETE
-           \\________________________\\_______________\\----client gone---> DISCONNECTED
+           |                      |                   |--last body, trailers announced--> AWAITING_TRAILERS --> COMPLETE
+           \\______________________\\___________________\\--client gone--> DISCONNECTED
 
 The head is held back until the first content, so that both leave in one write and an application that fails in between
-still gets its 500.
+still gets its 500. Early hints may go out before it. Trailers are taken from every application that announces them, and
+sent where the client has asked for them; nobody else would look at them (RFC 9110 section 6.5.1).
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from typing import Final, Protocol
 from ..access_log import AccessRecord
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
 from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
+from ..wire.headers import accepts_trailers, checked_field, checked_trailers
 from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH, plain_answer
 from .context import ExchangeDescription, ServingContext
 from .flow import Gate, RequestBody
@@ -30,6 +33,7 @@ class ExchangeState(Enum):
     AWAITING_START = "the response has not started, expected 'http.response.start'"
     HEAD_HELD = "the response has started, expected 'http.response.body'"
     STREAMING = "the response is under way, expected 'http.response.body'"
+    AWAITING_TRAILERS = "the content is complete, expected 'http.response.trailers'"
     COMPLETE = "the response is complete"
     DISCONNECTED = "the client has gone"
 
@@ -45,6 +49,7 @@ class ExchangeState(Enum):
 _AWAITING_START: Final = ExchangeState.AWAITING_START
 _HEAD_HELD: Final = ExchangeState.HEAD_HELD
 _STREAMING: Final = ExchangeState.STREAMING
+_AWAITING_TRAILERS: Final = ExchangeState.AWAITING_TRAILERS
 _COMPLETE: Final = ExchangeState.COMPLETE
 _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 
@@ -52,15 +57,21 @@ _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 class ResponseStream(Protocol):
     """The seam between an exchange and a HTTP version.
 
-    The exchange calls `start` once, then `write_first` once, then `write` until one of both was told that it is the
-    last. `bodiless` responses (HEAD, 204, 304) never get content, only the end.
+    The exchange calls `send_interim` any number of times, `start` once, then `write_first` once, then `write` until one
+    of both was told that it is the last; or, with trailers, until `write_trailers`. `bodiless` responses (HEAD, 204,
+    304) never get content, only the end.
     """
 
     write_gate: Gate
     """Closed while the client does not take what was written."""
 
-    def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
+    def send_interim(self, status: int, fields: list[Field]) -> None:
+        """Send an informational response (1xx) at once, where the client understands it. The fields are checked."""
+
+    def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
         """Check and encode a head, but do not send it. The Content-Length in it, or UNKNOWN_LENGTH.
+
+        `trailers` tells that the response will end with `write_trailers`.
 
         Raises ApplicationError for a head that HTTP does not allow.
         """
@@ -70,6 +81,9 @@ class ResponseStream(Protocol):
 
     def write(self, body: bytes, last: bool) -> None:
         """Send more content, possibly empty."""
+
+    def write_trailers(self, fields: list[Field]) -> None:
+        """End the response, behind its content, with `fields`, possibly none. They are checked, names in lower case."""
 
     def on_body_wanted(self) -> None:
         """The application waits for a body of which nothing is here: 100 Continue, clocks."""
@@ -101,6 +115,7 @@ class Exchange:
         "_started_at",
         "_status",
         "_stream",
+        "_trailers",
         "state",
         "task",
     )
@@ -134,6 +149,7 @@ class Exchange:
         self._request_body = RequestBody(context.loop, complete=False) if has_body else None
         self._bodiless = False
         self._remaining = UNKNOWN_LENGTH
+        self._trailers: list[Field] | None = None  # Where announced: those sent by the application so far.
         self._sent_bytes = 0
         self._status = 0
         self._response_headers: Sequence[Field] = ()
@@ -183,11 +199,16 @@ class Exchange:
         """
         if self.state is _AWAITING_START:
             if message["type"] != "http.response.start":
-                raise MessageOrderError(self.state.value, message["type"])
+                await self._send_other(message)
+                return
             status = message["status"]
             self._response_headers = fields = tuple(message.get("headers", ()))
             self._bodiless = bodiless = self._is_head or status in BODYLESS_STATUS
-            self._remaining = self._stream.start(status, fields, bodiless)
+            trailers = "trailers" in message and bool(message["trailers"])
+            self._remaining = self._stream.start(
+                status, fields, bodiless, trailers and not bodiless and accepts_trailers(self._fields)
+            )
+            self._trailers = [] if trailers else None
             self._status = status
             self.state = _HEAD_HELD
             return
@@ -196,8 +217,9 @@ class Exchange:
             await stream.write_gate.wait()
         if self.state is _DISCONNECTED:
             raise ClientDisconnected("the client has gone")
-        if message["type"] != "http.response.body" or self.state is _COMPLETE:
-            raise MessageOrderError(self.state.value, message["type"])
+        if message["type"] != "http.response.body" or self.state is _COMPLETE or self.state is _AWAITING_TRAILERS:
+            await self._send_other(message)
+            return
 
         body = message.get("body", b"")
         last = not message.get("more_body", False)
@@ -210,18 +232,24 @@ class Exchange:
             remaining = self._remaining - len(body)
             if remaining < 0:
                 too_long = last = True
+                self._trailers = None
                 body = body[: self._remaining]
                 stream.close_when_sent()
             elif last and remaining:
                 raise ApplicationError("the body is shorter than the content-length of the response")
             self._remaining = remaining
         self._sent_bytes += len(body)
-        if self.state is _HEAD_HELD:
-            self.state = _COMPLETE if last else _STREAMING
+        state = self.state
+        if not last:
+            self.state = _STREAMING
+        elif self._trailers is None:
+            self.state = _COMPLETE
+        else:
+            self.state = _AWAITING_TRAILERS
+            last = False
+        if state is _HEAD_HELD:
             stream.write_first(body, last)
         else:
-            if last:
-                self.state = _COMPLETE
             stream.write(body, last)
         if last:
             if self._request_body is not None:
@@ -230,6 +258,29 @@ class Exchange:
                 self._log_access()
         if too_long:
             raise ApplicationError("the body is longer than the content-length of the response; the rest was cut off")
+
+    async def _send_other(self, message: SendMessage) -> None:
+        """Early hints, trailers, and what is out of order."""
+        kind, stream = message["type"], self._stream
+        if kind == "http.response.early_hint" and self.state in (_AWAITING_START, _HEAD_HELD, _STREAMING):
+            while stream.write_gate.closed and not self._has_ended:
+                await stream.write_gate.wait()
+            if self._has_ended:
+                raise ClientDisconnected("the client has gone")
+            # Behind the head it is too late for hints, which ASGI allows all the same.
+            if self.state is not _STREAMING:
+                stream.send_interim(103, [checked_field((b"link", link)) for link in message["links"]])
+        elif kind == "http.response.trailers" and self._trailers is not None and self.state is _AWAITING_TRAILERS:
+            self._trailers += checked_trailers(message.get("headers", ()))
+            if not message.get("more_trailers", False):
+                self.state = _COMPLETE
+                wanted = not self._bodiless and accepts_trailers(self._fields)
+                stream.write_trailers(self._trailers if wanted else [])
+                if self._request_body is not None:
+                    self._request_body.wake()
+                self._log_access()
+        else:
+            raise MessageOrderError(self.state.value, kind)
 
     # The stream's side
 
@@ -272,7 +323,7 @@ class Exchange:
     @property
     def head_sent(self) -> bool:
         """Whether the client has seen anything of the response."""
-        return self.state is _STREAMING or self.state is _COMPLETE
+        return self.state in (_STREAMING, _AWAITING_TRAILERS, _COMPLETE)
 
     @property
     def _has_ended(self) -> bool:
@@ -315,7 +366,7 @@ class Exchange:
         state = self.state
         if state is _AWAITING_START or state is _HEAD_HELD:
             self._send_plain_answer(500)
-        elif state is _STREAMING:
+        elif state is _STREAMING or state is _AWAITING_TRAILERS:
             self.state = _DISCONNECTED
             self._log_access()
             self._stream.abort()
@@ -325,7 +376,7 @@ class Exchange:
         self._status = status
         self._bodiless = self._is_head
         self._stream.close_when_sent()
-        self._stream.start(status, self._response_headers, self._bodiless)
+        self._stream.start(status, self._response_headers, self._bodiless, False)
         self.state = _COMPLETE
         body = b"" if self._bodiless else content
         self._sent_bytes = len(body)

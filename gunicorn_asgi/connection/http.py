@@ -1,11 +1,15 @@
 """What the connections of every HTTP version share: the scheme, whom a request comes from, refusals in the log."""
 
 import asyncio
+from typing import Any, Final
 
 from ..asgi_types import Address, Field
 from ..errors import RemoteProtocolError
 from .context import ServingContext
 from .transport import TransportProtocol
+
+EXTENSIONS: Final[dict[str, dict[str, Any]]] = {"http.response.early_hint": {}}
+"""Those that need nothing of the connection or the request."""
 
 
 class HttpConnection(TransportProtocol):
@@ -18,10 +22,12 @@ class HttpConnection(TransportProtocol):
             client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
     """
 
-    __slots__ = ("_forwarding_names", "_scheme", "_trusted")
+    __slots__ = ("_extensions", "_forwarding_names", "_scheme", "_trusted")
 
     def __init__(self, context: ServingContext) -> None:
         super().__init__(context)
+        self._extensions = EXTENSIONS
+        """The extensions of ASGI that every request of this connection may use; each scope gets a copy."""
         self._scheme = "http"
         self._trusted = False
         self._forwarding_names = frozenset[bytes]()

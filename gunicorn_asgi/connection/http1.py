@@ -18,6 +18,7 @@ from typing import Final
 from ..asgi_types import Field, ResponseFields
 from ..errors import ClientDisconnected, RemoteProtocolError
 from ..scope import build_http_scope
+from ..wire.headers import accepts_trailers
 from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import (
     HEAD_END,
@@ -25,7 +26,15 @@ from ..wire.http1_request import (
     read_request_head,
     skip_empty_lines,
 )
-from ..wire.http1_response import CONTINUE, LAST_CHUNK, UNKNOWN_LENGTH, encode_chunk, plain_answer
+from ..wire.http1_response import (
+    CONTINUE,
+    LAST_CHUNK,
+    UNKNOWN_LENGTH,
+    encode_chunk,
+    encode_interim,
+    encode_last_chunk,
+    plain_answer,
+)
 from ..wire.websocket_handshake import asks_for_websocket, read_http1_handshake
 from .clock import NEVER
 from .context import ServingContext
@@ -136,9 +145,24 @@ class Http1Connection(HttpConnection):
         self.deadline = NEVER
         self._http_version = http_version
         self._keep_alive = keep_alive and context.keep_alive
-        state = context.state
+        extensions = self._extensions.copy()
+        if http_version == "1.0":
+            del extensions["http.response.early_hint"]
+        elif b"te" in fields and accepts_trailers(fields):
+            extensions["http.response.trailers"] = {}
         scope = build_http_scope(
-            method, http_version, path, raw_path, query, headers, client, self._server, scheme, root_path, state
+            method,
+            http_version,
+            path,
+            raw_path,
+            query,
+            headers,
+            client,
+            self._server,
+            scheme,
+            root_path,
+            context.state,
+            extensions,
         )
         name = f"{method} {path}"
         if handshake is None:
@@ -257,7 +281,13 @@ class Http1Connection(HttpConnection):
 
     # The response stream of the running exchange
 
-    def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
+    def send_interim(self, status: int, fields: list[Field]) -> None:
+        """See `ResponseStream.send_interim`."""
+        # RFC 9110 section 15.2: never to a client of HTTP/1.0.
+        if self._http_version == "1.1":
+            self._transport.write(encode_interim(status, fields))
+
+    def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
         """See `ResponseStream.start`."""
         context = self._context
         lines, length, close = context.encoder.encode(status, fields)
@@ -269,6 +299,11 @@ class Http1Connection(HttpConnection):
                 self._chunked = True
             else:
                 self._keep_alive = False
+        elif trailers and self._http_version == "1.1":
+            # Only chunked content can have trailers, and it must not have a Content-Length (RFC 9112 section 6.2).
+            without_length = [field for field in map(tuple, fields) if field[0].lower() != b"content-length"]
+            lines, _, _ = context.encoder.encode(status, without_length)
+            self._chunked = True
         self._head_lines = lines
         return length
 
@@ -314,6 +349,14 @@ class Http1Connection(HttpConnection):
             self._transport.write(body)
         if last:
             self._end_response()
+
+    def write_trailers(self, fields: list[Field]) -> None:
+        """See `ResponseStream.write_trailers`."""
+        if fields and self._chunked:
+            self._transport.write(encode_last_chunk(fields))
+            self._end_response()
+        else:
+            self.write(b"", True)
 
     def on_body_wanted(self) -> None:
         """See `ResponseStream.on_body_wanted`."""

@@ -1,12 +1,12 @@
 """Every rule about header fields, each exactly once (RFC 9110 section 5, RFC 3986 section 3.2.2)."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from ..asgi_types import Field
-from ..errors import RemoteProtocolError
+from ..errors import ApplicationError, RemoteProtocolError
 
 TOKEN: Final[Callable[[bytes], object]] = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 """RFC 9110 section 5.6.2."""
@@ -21,6 +21,13 @@ _FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\x00-
 _REG_NAME: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?").fullmatch
 _IP_LITERAL: Final = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::[0-9]*)?").fullmatch
 _CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,19}").fullmatch
+
+CONNECTION_SPECIFIC: Final = frozenset((b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+"""RFC 9110 section 7.6.1: these speak of the connection, which is not the application's. Connection itself is a case of
+its own."""
+
+# RFC 9110 section 6.5.1: what frames or routes a message must not come behind it.
+_NOT_IN_TRAILERS: Final = CONNECTION_SPECIFIC | {b"connection", b"content-length", b"host", b"te", b"trailer"}
 
 MAX_CONTENT_LENGTH: Final = 2**63 - 1
 """What a signed 64-bit size holds; parsers on the way may know no more."""
@@ -99,3 +106,32 @@ def join_repeated(headers: Sequence[Field]) -> dict[bytes, bytes]:
         else:
             fields[name] += b", " + value
     return fields
+
+
+def accepts_trailers(fields: dict[bytes, bytes]) -> bool:
+    """Whether the client of a request wants trailers behind the response (RFC 9110 section 10.1.4)."""
+    return b"te" in fields and b"trailers" in parse_list(fields[b"te"])
+
+
+def checked_field(field: Iterable[bytes]) -> Field:
+    """A field of the application, its name in lower case.
+
+    Raises ApplicationError, which names the field but never its value, for what is no pair of bytes, for a name that is
+    no token and for a control character in the value.
+    """
+    try:
+        name, value = field
+    except (TypeError, ValueError):
+        raise ApplicationError("response header is not a pair of name and value") from None
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        raise ApplicationError(f"response header {name!r}: name and value must be bytes")
+    if not TOKEN(name):
+        raise ApplicationError(f"response header {name!r}: the name is not a token")
+    if FORBIDDEN_IN_VALUE(value):
+        raise ApplicationError(f"response header {name!r}: the value holds a control character")
+    return name.lower(), value
+
+
+def checked_trailers(fields: Iterable[Iterable[bytes]]) -> list[Field]:
+    """Trailers of the application without those that have no business there. Raises as `checked_field` does."""
+    return [field for field in map(checked_field, fields) if field[0] not in _NOT_IN_TRAILERS]

@@ -160,6 +160,7 @@ def http_scope(path: str = "/", method: str = "GET") -> HTTPScope:
         "query_string": b"",
         "headers": [],
         "state": {},
+        "extensions": {},
     }
 
 

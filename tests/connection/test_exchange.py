@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_asgi.asgi_types import Application, Receive, ResponseFields, Send
+from gunicorn_asgi.asgi_types import Application, Field, Receive, ResponseFields, Send
 from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.connection.exchange import Exchange, ExchangeState
 from gunicorn_asgi.connection.flow import Gate
@@ -50,7 +50,10 @@ class AngleStream:
     def sent(self) -> str:
         return "".join(self.writes)
 
-    def start(self, status: int, fields: ResponseFields, bodiless: bool) -> int:
+    def send_interim(self, status: int, fields: list[Field]) -> None:
+        self.writes.append(f"<{status}{self._shown(fields)}>")
+
+    def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
         length = UNKNOWN_LENGTH
         self._head = f"<{status}"
         for name, value in fields:
@@ -59,7 +62,7 @@ class AngleStream:
             if name == b"content-length":
                 length = int(value)
             self._head += f" {name.decode()}={value.decode()}"
-        self._head += " bodiless>" if bodiless else ">"
+        self._head += f"{' bodiless' if bodiless else ''}{' trailers' if trailers else ''}>"
         return length
 
     def write_first(self, body: bytes, last: bool) -> None:
@@ -67,6 +70,9 @@ class AngleStream:
 
     def write(self, body: bytes, last: bool) -> None:
         self.writes.append(self._content(body, last))
+
+    def write_trailers(self, fields: list[Field]) -> None:
+        self.writes.append(f"{{{self._shown(fields)}}}!")
 
     def on_body_wanted(self) -> None:
         self.calls.append("wanted")
@@ -79,6 +85,10 @@ class AngleStream:
 
     def abort(self) -> None:
         self.calls.append("abort")
+
+    @staticmethod
+    def _shown(fields: list[Field]) -> str:
+        return "".join(f" {name.decode()}={value.decode()}" for name, value in fields)
 
     @staticmethod
     def _content(body: bytes, last: bool) -> str:
@@ -116,6 +126,7 @@ def exchange_with(
     path: str = "/path",
     has_body: bool = False,
     access_logged: bool = True,
+    fields: dict[bytes, bytes] | None = None,
 ) -> Ran:
     """Run `app` on one exchange; after a few turns of the loop come `steps`, and the client leaves."""
 
@@ -127,7 +138,9 @@ def exchange_with(
         ran = Ran(
             context,
             stream,
-            Exchange(context, stream, http_scope(path, method), {}, f"{method} {path}", method == "HEAD", has_body),
+            Exchange(
+                context, stream, http_scope(path, method), fields or {}, f"{method} {path}", method == "HEAD", has_body
+            ),
             log,
             access_log,
         )
@@ -288,6 +301,7 @@ REACH: dict[ExchangeState, list[dict[str, Any]]] = {
     ExchangeState.AWAITING_START: [],
     ExchangeState.HEAD_HELD: [start()],
     ExchangeState.STREAMING: [start(), body(b"a", more=True)],
+    ExchangeState.AWAITING_TRAILERS: [{**start(), "trailers": True}, body(b"a")],
     ExchangeState.COMPLETE: [start(), body(b"a")],
 }
 
@@ -298,6 +312,7 @@ REACH: dict[ExchangeState, list[dict[str, Any]]] = {
         (ExchangeState.AWAITING_START, "has not started", ["http.response.body", "http.response.trailers"]),
         (ExchangeState.HEAD_HELD, "has started", ["http.response.start", "websocket.send"]),
         (ExchangeState.STREAMING, "under way", ["http.response.start", "lifespan.startup.complete"]),
+        (ExchangeState.AWAITING_TRAILERS, "content is complete", ["http.response.start", "http.response.body"]),
         (ExchangeState.COMPLETE, "is complete", ["http.response.start", "http.response.body", "nonsense"]),
     ],
 )
@@ -313,7 +328,9 @@ def test_a_message_out_of_order_raises_and_names_state_and_type(
             with pytest.raises(MessageOrderError) as raised:
                 await send({"type": kind, "status": 200, "headers": [], "body": b"wrong"})
             errors.append(raised.value)
-        if state is not ExchangeState.COMPLETE:  # The errors have broken nothing.
+        if state is ExchangeState.AWAITING_TRAILERS:
+            await send(trailers())
+        elif state is not ExchangeState.COMPLETE:  # The errors have broken nothing.
             for message in [start(), body(b"a", more=True), body(b"b")][len(REACH[state]) :]:
                 await send(message)
 
@@ -325,6 +342,117 @@ def test_a_message_out_of_order_raises_and_names_state_and_type(
     assert "wrong" not in ran.stream.sent
     assert ran.exchange.state is ExchangeState.COMPLETE
     assert ran.log.lines == []
+
+
+# Early hints and trailers
+
+HINT = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload", b"</b.js>"]}
+TRAILERS_ASKED_FOR = {b"te": b"gzip;q=0.5, Trailers"}
+
+
+def trailers(*fields: tuple[bytes, bytes], more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.trailers", "headers": fields, "more_trailers": more}
+
+
+def sending(*messages: dict[str, Any]) -> Application:
+    """An application that sends all of these."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+def test_early_hints_go_out_before_the_head_and_are_ignored_behind_it() -> None:
+    ran = exchange_with(sending(HINT, start(), HINT, body(b"a", more=True), HINT, body(b"b")))
+    hint = "<103 link=</a.css>; rel=preload link=</b.js>>"
+    assert ran.stream.writes == [hint, hint, "<200>[a]", "[b]!"]
+    assert ran.log.lines == []
+
+
+def test_early_hints_wait_for_a_client_that_does_not_read() -> None:
+    async def main() -> None:
+        stream = AngleStream(asyncio.get_running_loop())
+        stream.write_gate.close()
+        context = serving_context(sending(HINT, start(), body()))
+        exchange = Exchange(context, stream, http_scope(), {}, "GET /", False, False)
+        await turns()
+        assert stream.writes == []
+        stream.write_gate.open()
+        await soon(exchange.task)
+        assert stream.sent.startswith("<103 ")
+
+    run(main())
+
+
+def test_a_broken_hint_is_not_sent() -> None:
+    ran = exchange_with(sending({**HINT, "links": [b"a\r\nb: c"]}))
+    assert ran.stream.sent.startswith("<500 ")
+    assert "control character" in str(ran.log.exceptions[0])
+
+
+def test_trailers_end_the_response() -> None:
+    messages = [
+        {**start(), "trailers": True},
+        body(b"a"),
+        trailers((b"X-Sum", b"1"), more=True),
+        trailers((b"y", b"2")),
+    ]
+    ran = exchange_with(sending(*messages), fields=TRAILERS_ASKED_FOR)
+    assert ran.stream.writes == ["<200 trailers>[a]", "{ x-sum=1 y=2}!"]
+    assert ran.exchange.state is ExchangeState.COMPLETE
+    assert ran.access_log.lines == [("/path", 200, 1)]
+    assert ran.log.lines == []
+
+
+@pytest.mark.parametrize(("method", "asked_for"), [("GET", False), ("HEAD", True)])
+def test_trailers_that_nobody_wants_are_taken_and_not_sent(method: str, asked_for: bool) -> None:
+    messages = [{**start(), "trailers": True}, body(b"a"), trailers((b"x", b"1"))]
+    ran = exchange_with(sending(*messages), fields=TRAILERS_ASKED_FOR if asked_for else {}, method=method)
+    assert ran.stream.writes == ["<200>[a]" if method == "GET" else "<200 bodiless>", "{}!"]
+    assert ran.log.lines == []
+
+
+def test_what_frames_a_message_is_no_trailer() -> None:
+    fields = [(b"content-length", b"9"), (b"Transfer-Encoding", b"chunked"), (b"host", b"a"), (b"x", b"1")]
+    ran = exchange_with(
+        sending({**start(), "trailers": True}, body(), trailers(*fields)),
+        fields=TRAILERS_ASKED_FOR,
+    )
+    assert ran.stream.writes[-1] == "{ x=1}!"
+
+
+@pytest.mark.parametrize("field", [(b"bad name", b""), (b"x", b"a\nb"), (b"x", "text"), (b"x",)])
+def test_broken_trailers_break_the_response_off(field: Any) -> None:
+    ran = exchange_with(sending({**start(), "trailers": True}, body(b"a"), trailers(field)), fields=TRAILERS_ASKED_FOR)
+    assert ran.stream.writes == ["<200 trailers>[a]"]
+    assert ran.stream.calls == ["abort"]
+    assert isinstance(ran.log.exceptions[0], ApplicationError)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [start(), body(b"a"), trailers()],
+        [{**start(), "trailers": False}, body(b"a"), trailers()],
+        [{**start(), "trailers": True}, body(b"a", more=True), trailers()],
+        [{**start(), "trailers": True}, body(b"a"), trailers(), trailers()],
+        [{**start(), "trailers": True}, body(b"a"), trailers(), HINT],
+        [{**start(), "trailers": True}, body(b"a"), HINT],
+    ],
+)
+def test_trailers_and_hints_out_of_order_raise(messages: list[dict[str, Any]]) -> None:
+    ran = exchange_with(sending(*messages), fields=TRAILERS_ASKED_FOR)
+    [error] = ran.log.exceptions
+    assert isinstance(error, MessageOrderError)
+
+
+def test_a_response_without_its_announced_trailers_is_broken_off() -> None:
+    ran = exchange_with(sending({**start(), "trailers": True}, body(b"a")), fields=TRAILERS_ASKED_FOR)
+    assert ran.stream.calls == ["abort"]
+    assert "expected 'http.response.trailers'" in str(ran.log.exceptions[0])
+    assert ran.access_log.lines == [("/path", 200, 1)]
 
 
 def test_a_head_that_the_codec_refuses_may_be_replaced() -> None:

@@ -215,6 +215,7 @@ def test_the_scope(probe: Gunicorn) -> None:
         "query_string": "q=%20&r",
         "headers": [["host", "example.org"], ["x-one", "1"], ["x-one", "2"]],
         "state": {"from_lifespan": "set in startup"},
+        "extensions": {"http.response.early_hint": {}},
     }
 
 
@@ -371,6 +372,43 @@ def test_content_that_ends_early_is_not_taken_for_whole(probe: Gunicorn) -> None
         connection.send(request("/send?early", method="POST", body=json.dumps(messages).encode()))
         with pytest.raises((ConnectionError, EOFError)):
             connection.read_response()
+
+
+# Early hints and trailers
+
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\nlink: </more.js>\r\n\r\n"
+
+
+def test_early_hints_and_trailers_for_a_client_that_asks_for_trailers(probe: Gunicorn) -> None:
+    with probe.connect() as connection:
+        connection.send(request("/hints-and-trailers", fields="TE: trailers\r\nConnection: TE\r\n"))
+        assert connection.read_response().head == EARLY_HINTS
+        head = connection.read_until(b"\r\n\r\n")
+        # RFC 9112 section 6.5: only chunked content has trailers, and so it has no length.
+        assert b"transfer-encoding: chunked\r\n" in head
+        assert b"content-length" not in head
+        body = b"7\r\ncontent\r\n0\r\nx-extensions: http.response.early_hint,http.response.trailers\r\n\r\n"
+        assert connection.read_exactly(len(body)) == body
+        assert connection.get("/hello").body == b"hello"
+
+
+@pytest.mark.parametrize("fields", ["", "TE: gzip\r\n", "TE: trailer\r\n"])
+def test_no_trailers_for_others(probe: Gunicorn, fields: str) -> None:
+    with probe.connect() as connection:
+        connection.send(request("/hints-and-trailers", fields=fields))
+        assert connection.read_response().head == EARLY_HINTS
+        response = connection.read_response()
+        assert (response.get(b"content-length"), response.body) == (b"7", b"content")
+        assert connection.get("/hello").body == b"hello"
+
+
+def test_neither_early_hints_nor_trailers_in_http_1_0(probe: Gunicorn) -> None:
+    with probe.connect() as connection:
+        fields = "TE: trailers\r\nConnection: keep-alive\r\n"
+        connection.send(request("/hints-and-trailers", fields=fields, version="1.0"))
+        response = connection.read_response()
+        assert (response.status, response.get(b"content-length"), response.body) == (200, b"7", b"content")
+        assert connection.get("/hello").body == b"hello"
 
 
 # Real clients

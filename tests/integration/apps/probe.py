@@ -226,6 +226,17 @@ async def send_messages(scope: Scope, receive: Receive, send: Send) -> None:
     await note(f"refused-{key}", None)
 
 
+async def hints_and_trailers(scope: Scope, receive: Receive, send: Send) -> None:
+    """Early hints where they are offered, an answer with a length, and trailers behind it."""
+    if "http.response.early_hint" in scope["extensions"]:
+        await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload", b"</more.js>"]})
+    headers = [(b"content-length", b"7"), (b"trailer", b"x-extensions")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+    await send({"type": "http.response.body", "body": b"content"})
+    offered = b",".join(sorted(name.encode() for name in scope["extensions"]))
+    await send({"type": "http.response.trailers", "headers": [(b"x-extensions", offered)]})
+
+
 async def block_loop(scope: Scope, receive: Receive, send: Send) -> None:
     time.sleep(60)  # noqa: ASYNC251  # This is what the test is about.
 
@@ -242,6 +253,7 @@ FUNCTIONS: Final = {
     "fail-after-start": fail_after_start,
     "half-closed": half_closed,
     "hello": hello,
+    "hints-and-trailers": hints_and_trailers,
     "hold": hold,
     "ignore-body": ignore_body,
     "journal": journal,
