@@ -4,23 +4,31 @@ import asyncio
 import math
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from enum import Enum, auto
-from typing import Any, Final
+from collections.abc import Callable, Collection, Sequence
+from enum import IntEnum, auto
+from typing import Final
 
 from .access_log import AccessLog
 from .asgi_types import Application
-from .connection.context import ErrorLog, ServingContext
+from .blocked_loop import LoopWatch
+from .connection.context import ErrorLog, RunningExchange, ServingContext
 from .connection.negotiation import protocol_factory
+from .errors import LifespanFailed
+from .fleet import Member
 from .lifespan import Lifespan
+from .listener import Listeners
+from .recycling import Recycling
 from .settings import Settings
 from .wire.http1_request import FieldParser
 
-QUICK_SHUTDOWN_SECONDS: Final = 2.0
-"""For lifespan shutdown after SIGINT or SIGQUIT. A master that was asked twice to stop kills 2 s after the second."""
+QUICK_SECONDS: Final = 2.5
+"""From SIGINT or SIGQUIT to the end of the process."""
+
+RELOAD_SECONDS: Final = 0.5
+"""For what runs while a changed application is reloaded. Somebody waits in front of a browser for the new one."""
 
 EXIT_SECONDS: Final = 0.5
-"""Of graceful_timeout, kept for the way out of the process."""
+"""Of the time to the end of the process, kept for the way out of it."""
 
 DRAIN_POLL_SECONDS: Final = 0.02
 """How often a drain looks whether it is done."""
@@ -28,15 +36,19 @@ DRAIN_POLL_SECONDS: Final = 0.02
 LAST_FLUSH_SECONDS: Final = 0.5
 """For the last bytes of responses that are complete, before the connections are cut."""
 
+CANCEL_SECONDS: Final = 1.0
+"""For cancelled requests to clean up. Nobody waits longer for those that ignore their cancellation."""
+
 # Of graceful_timeout, kept for cancelling, lifespan shutdown and the way out before the master's SIGKILL.
 _DRAIN_MARGIN: Final = 0.15
 _MAX_DRAIN_MARGIN_SECONDS: Final = 3.0
 
 
-class Stop(Enum):
-    """How a server is asked to end."""
+class Stop(IntEnum):
+    """How a server is asked to end. What is more urgent overrides the rest."""
 
     GRACEFUL = auto()
+    RELOAD = auto()
     QUICK = auto()
 
 
@@ -54,8 +66,10 @@ class Server:
         error_log: ErrorLog,
         access_log: AccessLog | None,
         heartbeat: Callable[[], None],
+        member: Member | None = None,
     ) -> None:
-        """`heartbeat` is called every `settings.heartbeat_seconds` from `serve` on, startup and drain included."""
+        """`heartbeat` is called every `settings.heartbeat_seconds` from `serve` on, startup and drain included.
+        `member` is this worker among its siblings, where it has some."""
         self._app = app
         self._settings = settings
         self._sockets = sockets
@@ -64,60 +78,120 @@ class Server:
         self._error_log = error_log
         self._access_log = access_log
         self._heartbeat = heartbeat
+        self._member = member
+        self._recycling = Recycling(settings, member, error_log, lambda: self.stop(Stop.GRACEFUL))
+        self._context: ServingContext | None = None
+        self._listeners: Listeners | None = None
+        self._beat_timer: asyncio.TimerHandle | None = None
         self.serving = False
         """Whether the listeners have ever been open: before that, every failure is a failure to boot."""
         self._stop: Stop | None = None
         self._stop_asked = asyncio.Event()
+        self.exit_deadline = math.inf
+        """The loop time at which the process has to have ended; not known before it is asked to stop."""
 
-    def stop(self, how: Stop) -> None:
-        """Ask `serve` to end; QUICK overrides GRACEFUL, asking again changes nothing."""
-        if self._stop is not Stop.QUICK:
-            self._stop = how
+    @property
+    def exchanges(self) -> Collection[RunningExchange]:
+        """Requests in flight."""
+        return self._context.exchanges if self._context is not None else ()
+
+    def stop(self, how: Stop) -> bool:
+        """Ask `serve` to end. Returns whether that changed anything: what is more urgent overrides the rest, asking for
+        the same again does nothing."""
+        if self._stop is not None and self._stop >= how:
+            return False
+        now = asyncio.get_running_loop().time()
+        seconds = QUICK_SECONDS if how is Stop.QUICK else self._settings.graceful_timeout_seconds
+        self.exit_deadline = min(self.exit_deadline, now + seconds)
+        self._stop = how
         self._stop_asked.set()
+        return True
 
-    async def serve(self) -> None:
+    async def serve(self, *, replaces_another: bool = False) -> None:
         """Start the application, accept connections, and return after an orderly stop.
 
         Raises LifespanFailed when the application does not start.
         """
         loop = asyncio.get_running_loop()
-        heartbeat = loop.create_task(self._beat(), name="heartbeat")
+        watch = LoopWatch(
+            self._settings.loop_lag_warning_seconds,
+            self._settings.heartbeat_seconds,
+            self._error_log,
+            lambda: self.exchanges,
+            self._on_overdue,
+        )
+        watch.start(loop)
+        self._beat(loop)
         try:
             lifespan = Lifespan(self._app, self._settings.lifespan, self._error_log)
-            startup = loop.create_task(lifespan.startup(), name="lifespan startup")
-            stop = loop.create_task(self._stop_asked.wait(), name="stop")
-            await asyncio.wait({startup, stop}, return_when=asyncio.FIRST_COMPLETED)
-            stop.cancel()
-            if not startup.done():
-                startup.cancel()
-                await lifespan.abandon()
+            if not await self._start_up(lifespan):
                 return
-            startup.result()
-            deadline = await self._serve_requests(lifespan)
-            await self._shut_down(lifespan, deadline)
+            await self._serve_requests(lifespan, replaces_another)
+            await self._shut_down(lifespan)
         finally:
-            heartbeat.cancel()
+            watch.stop()
+            if self._beat_timer is not None:
+                self._beat_timer.cancel()
 
-    async def _beat(self) -> None:
-        while True:
-            self._heartbeat()
-            await asyncio.sleep(self._settings.heartbeat_seconds)
+    # Heartbeat
 
-    async def _shut_down(self, lifespan: Lifespan, deadline: float) -> None:
-        """Run lifespan shutdown until loop time `deadline`, or only a little longer once a quick stop is asked for."""
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Armed first, so that an error in what follows never stops the heart.
+        self._beat_timer = loop.call_later(self._settings.heartbeat_seconds, self._beat, loop)
+        self._heartbeat()
+        if self.serving:
+            self._recycling.on_beat()
+            if self._listeners is not None:
+                self._listeners.report()
+
+    def _on_overdue(self) -> None:
+        """Called in another thread: the heartbeat is late. If requests block one behind the other, each of them for
+        less than the master's patience, the next one has to beat."""
+        if self._context is not None:
+            self._context.heartbeat_is_due = True
+
+    # Start and end of the application
+
+    async def _start_up(self, lifespan: Lifespan) -> bool:
+        """Whether the application has started: it has not if the server was asked to stop meanwhile."""
         loop = asyncio.get_running_loop()
-        shutdown = loop.create_task(lifespan.shutdown(max(deadline - loop.time(), 0.5)), name="lifespan shutdown")
+        timeout = self._settings.startup_timeout_seconds
+        startup = loop.create_task(lifespan.startup(), name="lifespan startup")
+        stop = loop.create_task(self._stop_asked.wait(), name="stop")
+        await asyncio.wait({startup, stop}, return_when=asyncio.FIRST_COMPLETED, timeout=timeout)
+        stop.cancel()
+        if startup.done():
+            startup.result()
+            return True
+        startup.cancel()
+        await lifespan.abandon()
+        if self._stop is None:
+            raise LifespanFailed(f"it was not complete within {timeout} s (startup_timeout)")
+        return False
+
+    async def _shut_down(self, lifespan: Lifespan) -> None:
+        """Run lifespan shutdown, for a short time only once a quick stop is asked for."""
+        loop = asyncio.get_running_loop()
+        seconds = max(self.exit_deadline - EXIT_SECONDS - loop.time(), 0.5)
+        shutdown = loop.create_task(lifespan.shutdown(seconds), name="lifespan shutdown")
         await _wait_until(lambda: shutdown.done() or self._is_quick(), math.inf)
-        await asyncio.wait({shutdown}, timeout=QUICK_SHUTDOWN_SECONDS)
+        if not shutdown.done():
+            # A shutdown that was begun after the quick stop ends by itself a little earlier, in its own words.
+            await asyncio.wait({shutdown}, timeout=max(self._seconds_left() - EXIT_SECONDS / 2, 0.0))
         if not shutdown.done():
             shutdown.cancel()
             self._error_log.error("ASGI lifespan shutdown was cut off by a quick stop")
             await lifespan.abandon()
 
-    async def _serve_requests(self, lifespan: Lifespan) -> float:
-        """Serve until asked to stop, then drain. Returns the loop time by which lifespan shutdown has to be done."""
+    def _seconds_left(self) -> float:
+        return max(self.exit_deadline - asyncio.get_running_loop().time(), 0.0)
+
+    # Serving
+
+    async def _serve_requests(self, lifespan: Lifespan, replaces_another: bool) -> None:
+        """Serve until asked to stop, then drain."""
         loop = asyncio.get_running_loop()
-        context = ServingContext(
+        context = self._context = ServingContext(
             app=self._app,
             settings=self._settings,
             loop=loop,
@@ -126,61 +200,83 @@ class Server:
             access_log=self._access_log,
             state=lifespan.state,
             task_context=lifespan.task_context,
+            last_exchange=self._recycling.last_exchange,
+            on_last_exchange=self._recycling.on_last_exchange,
+            heartbeat=self._heartbeat,
         )
-        listeners = [
-            await context.task_context.run(loop.create_task, self._listen(loop, context, sock))
-            for sock in self._sockets
-        ]
+        listeners = self._listeners = Listeners(
+            context, self._sockets, protocol_factory(context), self._ssl_context, self._member
+        )
+        listeners.open()
         self.serving = True
+        if self._member is not None:
+            self._member.on_serving(replaces_another=replaces_another)
         try:
             await self._stop_asked.wait()
-            deadline = loop.time() + self._settings.graceful_timeout_seconds
-            context.begin_drain()
-            await _wait_until(self._is_quick, loop.time() + self._settings.drain_delay_seconds)
+            await self._drain(context, listeners)
         finally:
-            for listener in listeners:
-                listener.close()
-        await self._drain(context, deadline)
-        context.clock.stop()
-        return deadline - EXIT_SECONDS
-
-    async def _listen(
-        self, loop: asyncio.AbstractEventLoop, context: ServingContext, sock: socket.socket
-    ) -> asyncio.AbstractServer:
-        options: dict[str, Any] = {"sock": sock, "backlog": self._settings.backlog, "ssl": self._ssl_context}
-        if self._ssl_context is not None:
-            # A handshake comes before the first byte of a head, under the same clock.
-            options["ssl_handshake_timeout"] = self._settings.header_timeout_seconds
-        protocol = protocol_factory(context)
-        if sock.family == socket.AF_UNIX:
-            return await loop.create_unix_server(protocol, **options)
-        return await loop.create_server(protocol, **options)
+            listeners.close()
+            context.clock.stop()
 
     def _is_quick(self) -> bool:
         return self._stop is Stop.QUICK
 
-    async def _drain(self, context: ServingContext, deadline: float) -> None:
-        """Let running exchanges finish, cancel what is left shortly before `deadline`, then close all connections."""
+    async def _drain(self, context: ServingContext, listeners: Listeners) -> None:
+        """Let running exchanges finish, cancel what is left shortly before the end, then close all connections."""
         loop = asyncio.get_running_loop()
-        margin = min(self._settings.graceful_timeout_seconds * _DRAIN_MARGIN, _MAX_DRAIN_MARGIN_SECONDS)
+        settings = self._settings
+        begun_at, begun = loop.time(), context.exchanges_begun - len(context.exchanges)
+        margin = min(settings.graceful_timeout_seconds * _DRAIN_MARGIN, _MAX_DRAIN_MARGIN_SECONDS)
+        deadline = self.exit_deadline - margin
+
+        def is_cut_short() -> bool:
+            return self._stop is not Stop.GRACEFUL
 
         def is_done() -> bool:
-            return self._is_quick() or not (context.exchanges or context.connections)
+            return self._is_quick() or not (context.exchanges or context.connections or listeners.opening)
 
-        await _wait_until(is_done, min(loop.time() + self._settings.drain_grace_seconds, deadline - margin))
+        context.begin_drain()
+        await _wait_until(is_cut_short, min(begun_at + settings.drain_delay_seconds, deadline))
+        if self._member is not None:
+            self._member.leave()
+        if self._is_quick():
+            listeners.close()
+        else:
+            await listeners.close_gently()
+        grace_end = min(loop.time() + settings.drain_grace_seconds, deadline)
+        await _wait_until(lambda: is_cut_short() or is_done(), grace_end)
         context.end_grace()
-        await _wait_until(is_done, deadline - margin)
+        await _wait_until(lambda: is_cut_short() or is_done(), deadline)
+        if self._stop is Stop.RELOAD:
+            await _wait_until(is_done, loop.time() + RELOAD_SECONDS)
+
+        cancelled = await self._cancel(context)
+        listeners.abandon()
+        for connection in tuple(context.connections):
+            connection.close()
+        await _wait_until(lambda: not context.connections, loop.time() + LAST_FLUSH_SECONDS)
+        cut = tuple(context.connections)
+        for connection in cut:
+            connection.abort()
+        log = self._error_log.warning if cancelled or cut else self._error_log.info
+        log(
+            "Drained in %.1f s: %d requests finished, %d cancelled, %d connections cut",
+            loop.time() - begun_at,
+            context.exchanges_begun - begun - cancelled,
+            cancelled,
+            len(cut),
+        )
+
+    async def _cancel(self, context: ServingContext) -> int:
+        """Cancel all exchanges and wait a moment for them. How many there were."""
         tasks = {exchange.task for exchange in context.exchanges}
         for task in tasks:
             task.cancel()
         if tasks:
-            self._error_log.warning("%d requests were cancelled at the end of the worker", len(tasks))
-            await asyncio.wait(tasks, timeout=1.0)
-        for connection in tuple(context.connections):
-            connection.close()
-        await _wait_until(lambda: not context.connections, loop.time() + LAST_FLUSH_SECONDS)
-        for connection in tuple(context.connections):
-            connection.abort()
+            await asyncio.wait(tasks, timeout=min(CANCEL_SECONDS, self._seconds_left() / 4))
+            if ignoring := sum(not task.done() for task in tasks):
+                self._error_log.error("%d requests have ignored their cancellation", ignoring)
+        return len(tasks)
 
 
 async def _wait_until(done: Callable[[], bool], deadline: float) -> None:

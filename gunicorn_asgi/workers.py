@@ -3,31 +3,26 @@
 import asyncio
 import logging
 import os
-import signal
-import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
-from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from gunicorn.workers.base import Worker as BaseWorker
 
 from .access_log import AccessLog, LoggerAccessLog, StreamAccessLog, compile_format
-from .errors import LifespanFailed, SettingsError
+from .errors import SettingsError
 from .event_loop import loop_factory
+from .fleet import Member
 from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
-from .server import Server, Stop
+from .life_cycle import LifeCycle
+from .server import Server
 from .wire.http1_request import FieldParser
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_STOP_SIGNALS: Final = {signal.SIGTERM: Stop.GRACEFUL, signal.SIGINT: Stop.QUICK, signal.SIGQUIT: Stop.QUICK}
 
-
-class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
+class Worker(LifeCycle):
     """HTTP/1.1 on httptools, on uvloop where it is installed and on asyncio elsewhere."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
@@ -98,95 +93,34 @@ class Worker(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         """Called by Gunicorn in its master, before the fork."""
         super().__init__(*args, **kwargs)
         self.config = self._config_from(self.cfg)
+        self._accesses: AccessLog | None = None
 
-    def run(self) -> None:
-        """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded.
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        """See `LifeCycle.make_loop`."""
+        plan = self._plan = plan_from(self.cfg, self.config)
+        self.executor_threads = plan.settings.executor_threads
+        return loop_factory(_loop_of(type(self), plan), self.log)()
 
-        Exits with `Arbiter.WORKER_BOOT_ERROR` when anything fails before the worker serves, so that the master stops
-        instead of starting one worker after the other.
-        """
-        try:
-            plan = plan_from(self.cfg, self.config)
-            loop = loop_factory(_loop_of(type(self), plan), self.log)()
-        except SettingsError as error:
-            self.log.error("The worker cannot start: %s", error)
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
-        asyncio.set_event_loop(loop)
-        serving = loop.create_task(self._serve(plan), name="serve")
-        try:
-            loop.run_until_complete(serving)
-        finally:
-            if not serving.done():  # A signal handler of Gunicorn has raised SystemExit: leave without serving on.
-                serving.cancel()
-                loop.run_until_complete(asyncio.wait({serving}, timeout=1.0))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
-            # The interpreter puts handlers back to their defaults as it ends, but leaves ignored signals alone: asked
-            # to stop once more, the worker still ends with the exit code of an orderly exit.
-            for number in _STOP_SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+    def make_server(self, loop: asyncio.AbstractEventLoop, member: Member) -> Server:
+        """See `LifeCycle.make_server`."""
+        plan = self._plan
+        self._accesses = self._access_log(loop)
+        return Server(
+            app=self.wsgi,
+            settings=plan.settings,
+            sockets=[listener.sock for listener in self.sockets],
+            ssl_context=ssl_context_from(self.cfg, plan.tls, self.config),
+            field_parser=self._field_parser(plan),
+            error_log=self.log,
+            access_log=self._accesses,
+            heartbeat=self.beat,
+            member=member,
+        )
 
-    async def _serve(self, plan: WorkerPlan) -> None:
-        loop = asyncio.get_running_loop()
-        server: Server | None = None
-
-        def beat() -> None:
-            self.notify()
-            if not self.alive and server is not None:  # Gunicorn's reloader has seen a change.
-                server.stop(Stop.GRACEFUL)
-
-        try:
-            access_log = self._access_log(loop)
-            server = Server(
-                app=self.wsgi,
-                settings=plan.settings,
-                sockets=[listener.sock for listener in self.sockets],
-                ssl_context=ssl_context_from(self.cfg, plan.tls, self.config),
-                field_parser=self._field_parser(plan),
-                error_log=self.log,
-                access_log=access_log,
-                heartbeat=beat,
-            )
-            self._handle_stop_signals(loop, server)
-            if self.alive:  # Else SIGTERM came while the application was loaded.
-                await server.serve()
-            if isinstance(access_log, StreamAccessLog):
-                access_log.flush()
-        except Exception as error:
-            if server is not None and server.serving:
-                raise
-            if self.aborted:
-                sys.exit(1)
-            if isinstance(error, SettingsError):
-                self.log.error("The worker cannot start: %s", error)
-            elif isinstance(error, LifespanFailed):
-                self.log.error("Application startup failed: %s", error, exc_info=error.__cause__)
-            else:
-                self.log.error("The worker cannot start", exc_info=error)
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
-
-    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
-        """SIGABRT: the master has waited in vain for the heartbeat."""
-        self.aborted = True
-        super().handle_abort(sig, frame)
-
-    def _handle_stop_signals(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
-        """Not by `loop.add_signal_handler`, whose handlers go away with the loop: a second SIGTERM would kill the
-        worker in the last moments of an orderly exit."""
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._on_stop_signal, server, _STOP_SIGNALS[signal.Signals(number)])
-
-        for number in _STOP_SIGNALS:
-            signal.signal(number, handle)
-
-    def _on_stop_signal(self, server: Server, how: Stop) -> None:
-        self.alive = False
-        if how is Stop.QUICK:
-            self.cfg.worker_int(self)
-        server.stop(how)
+    def close_logs(self) -> None:
+        """See `LifeCycle.close_logs`."""
+        if isinstance(self._accesses, StreamAccessLog):
+            self._accesses.flush()
 
     def _access_log(self, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
         """Where accesses are logged; None where nobody would read them."""

@@ -19,8 +19,18 @@ MODULES = {
 # From top to bottom; imports go downward or stay in their layer.
 LAYERS = (
     ("gunicorn_asgi",),
-    ("gunicorn_asgi.workers", "gunicorn_asgi.gunicorn_config"),
-    ("gunicorn_asgi.server", "gunicorn_asgi.lifespan", "gunicorn_asgi.event_loop"),
+    ("gunicorn_asgi.workers", "gunicorn_asgi.life_cycle", "gunicorn_asgi.gunicorn_config"),
+    (
+        "gunicorn_asgi.server",
+        "gunicorn_asgi.lifespan",
+        "gunicorn_asgi.event_loop",
+        "gunicorn_asgi.listener",
+        "gunicorn_asgi.fleet",
+        "gunicorn_asgi.recycling",
+        "gunicorn_asgi.blocked_loop",
+        "gunicorn_asgi.process_exit",
+        "gunicorn_asgi.failed_application",
+    ),
     ("gunicorn_asgi.connection",),
     ("gunicorn_asgi.scope", "gunicorn_asgi.proxy", "gunicorn_asgi.access_log", "gunicorn_asgi.metrics"),
     ("gunicorn_asgi.options", "gunicorn_asgi.option_kinds", "gunicorn_asgi.gunicorn_settings"),
@@ -28,7 +38,7 @@ LAYERS = (
     ("gunicorn_asgi.settings", "gunicorn_asgi.errors", "gunicorn_asgi.asgi_types"),
 )
 
-TOP_MODULES = {"gunicorn_asgi.workers", "gunicorn_asgi.gunicorn_config"}
+TOP_MODULES = {"gunicorn_asgi.workers", "gunicorn_asgi.life_cycle", "gunicorn_asgi.gunicorn_config"}
 FORBIDDEN_EVERYWHERE = ("uvicorn", "uvicorn_worker", "hypercorn", "gunicorn.asgi", "gunicorn.workers.gasgi")
 FORBIDDEN_IN_WIRE = ("asyncio", "socket", "ssl", "selectors", "logging", "time", "datetime", "threading", "uvloop")
 LONG_MODULE_LINES = 500
@@ -114,6 +124,6 @@ def test_the_rules_would_notice() -> None:
     """The helpers above see what they are meant to see."""
     assert "gunicorn_asgi.workers" in set(imports("gunicorn_asgi"))
     assert "asyncio" in set(imports("gunicorn_asgi.server"))
-    assert "gunicorn.arbiter" in set(imports("gunicorn_asgi.workers"))
+    assert "gunicorn.arbiter" in set(imports("gunicorn_asgi.life_cycle"))
     assert "gunicorn_asgi.wire.headers" in set(imports("gunicorn_asgi.wire.http1_request"))
     assert layer("gunicorn_asgi.wire.headers") > layer("gunicorn_asgi.connection.http1")

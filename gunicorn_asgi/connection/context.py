@@ -105,6 +105,7 @@ class ServingContext:
     """Application, settings, log and registries: made once a worker, after lifespan startup."""
 
     __slots__ = (
+        "_heartbeat",
         "_last_exchange",
         "_on_last_exchange",
         "_on_room",
@@ -123,6 +124,7 @@ class ServingContext:
         "field_parser",
         "gathers_writes",
         "head_limits",
+        "heartbeat_is_due",
         "idle_deadline",
         "keep_alive",
         "loop",
@@ -147,6 +149,7 @@ class ServingContext:
         task_context: contextvars.Context,
         last_exchange: int = 0,
         on_last_exchange: Callable[[], None] = _nothing,
+        heartbeat: Callable[[], None] = _nothing,
     ) -> None:
         """`state` and `task_context` are what lifespan startup left: `scope["state"]` and its context variables.
         `on_last_exchange` is called when exchange number `last_exchange` begins (0: never); the worker is then due for
@@ -170,6 +173,9 @@ class ServingContext:
         self._last_exchange = last_exchange
         self._on_last_exchange = on_last_exchange
         self._on_room: Callable[[], None] | None = None
+        self._heartbeat = heartbeat
+        self.heartbeat_is_due = False
+        """Set, from another thread, while the event loop does not turn: an exchange that starts its work then beats."""
         self.draining = False
         self.gathers_writes = _is_uvloop(loop)
         """Whether `writelines()` respects the limits of the write buffer. On asyncio it does not before Python 3.12.9
@@ -193,6 +199,11 @@ class ServingContext:
         self.exchanges_begun = number = self.exchanges_begun + 1
         if number == self._last_exchange:
             self._on_last_exchange()
+
+    def beat(self) -> None:
+        """The heartbeat for which the event loop does not find the time."""
+        self.heartbeat_is_due = False
+        self._heartbeat()
 
     def remove_connection(self, connection: WatchedConnection) -> None:
         """A connection has ended."""

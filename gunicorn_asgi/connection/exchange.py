@@ -158,8 +158,11 @@ class Exchange:
         self.task = context.create_task(self._run(), name=name)
 
     async def _run(self) -> None:
+        context = self._context
+        if context.heartbeat_is_due:
+            context.beat()
         try:
-            await self._context.app(self._scope, self.receive, self.send)
+            await context.app(self._scope, self.receive, self.send)
         except BaseException as error:
             self._on_error(error)
             # Cancellation, KeyboardInterrupt and SystemExit have somebody above who waits for them.

@@ -469,6 +469,9 @@ class Http1Connection(HttpConnection):
 
     def close(self) -> None:
         """See `WatchedConnection.close`."""
+        if self._exchange is not None and self._exchange.head_sent:
+            self.abort()  # Its application runs on, but nobody waits for it any more.
+            return
         self._reading = _LINGER
         # TLS closes with a message of its own, for whose answer an idle client may let the worker wait.
         self.deadline = NEVER

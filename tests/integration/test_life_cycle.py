@@ -150,7 +150,7 @@ def test_a_request_longer_than_graceful_timeout_is_cancelled(gunicorns: Gunicorn
         server.get("/journal/held")
         assert server.stop() == 0
     assert journal.read_text().splitlines() == ["startup", "held", "cancelled", "shutdown"]
-    assert "1 requests were cancelled" in server.log
+    assert ", 1 cancelled, 0 connections cut" in server.log
 
 
 def test_a_response_under_way_is_finished(gunicorns: GunicornStarter) -> None:
