@@ -33,6 +33,10 @@ MAX_REFUSALS_LOGGED_PER_SECOND: Final = 10
 """A flood of bad requests must not become a flood of log lines."""
 
 
+MEMORY_SECONDS: Final = 5.0
+"""How long an idle connection remembers the fields of its last request, which may be some KiB."""
+
+
 class ErrorLog(Protocol):
     """The part of Gunicorn's logger that a connection writes to."""
 
@@ -106,6 +110,7 @@ class ServingContext:
 
     __slots__ = (
         "_heartbeat",
+        "_idle_seconds",
         "_last_exchange",
         "_on_last_exchange",
         "_on_room",
@@ -190,8 +195,9 @@ class ServingContext:
         self._refusals_second = 0
         self._refusals_logged = 0
         self.clock = Clock(loop, self._on_tick, self._on_date)
-        self.idle_deadline = self.clock.deadline(settings.keepalive_seconds)
-        """The deadline of a connection that becomes idle now; kept here because every request needs it."""
+        self._idle_seconds = min(settings.keepalive_seconds, MEMORY_SECONDS)
+        self.idle_deadline = self.clock.deadline(self._idle_seconds)
+        """When a connection that becomes idle now is looked at; kept here because every request needs it."""
 
     def begin_exchange(self, exchange: RunningExchange) -> None:
         """Enter an exchange and count it: the one place that sees each request, stream and WebSocket handshake."""
@@ -254,7 +260,7 @@ class ServingContext:
                     connection.deadline += self.clock.lag_seconds
                 if connection.write_deadline is not NEVER:
                     connection.write_deadline += self.clock.lag_seconds
-        self.idle_deadline = self.clock.deadline(self.settings.keepalive_seconds)
+        self.idle_deadline = self.clock.deadline(self._idle_seconds)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.on_deadline()
         for unsent in tuple(self.unsent):

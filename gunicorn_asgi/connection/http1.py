@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
-from ..asgi_types import Field, ResponseFields
+from ..asgi_types import Address, Field, ResponseFields
 from ..errors import ClientDisconnected, RemoteProtocolError
 from ..scope import build_http_scope
 from ..wire.headers import accepts_trailers
 from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import (
     HEAD_END,
+    NO_FIELDS,
     IncompleteHead,
     read_request_head,
     skip_empty_lines,
@@ -37,7 +38,7 @@ from ..wire.http1_response import (
 )
 from ..wire.websocket_handshake import asks_for_websocket, read_http1_handshake
 from .clock import NEVER
-from .context import ServingContext
+from .context import MEMORY_SECONDS, ServingContext
 from .exchange import Exchange, ExchangeState
 from .http import HttpConnection
 from .websocket import WebSocketConnection
@@ -45,6 +46,9 @@ from .websocket_exchange import WebSocketExchange
 
 # Content from this size on is handed to the transport as it is instead of being copied behind its head.
 _COPY_BELOW_BYTES: Final = 16 * 1024
+
+
+_NO_ORIGIN: Final[tuple[Address | None, str]] = (None, "")
 
 
 class Reading(Enum):
@@ -77,6 +81,8 @@ class Http1Connection(HttpConnection):
         "_http_version",
         "_incomplete_head",
         "_keep_alive",
+        "_known_fields",
+        "_known_origin",
         "_pending",
         "_reading",
         "deadline",
@@ -92,6 +98,8 @@ class Http1Connection(HttpConnection):
         self._exchange: Exchange | None = None
         self._http_version = "1.1"
         self._keep_alive = True
+        self._known_fields = NO_FIELDS
+        self._known_origin = _NO_ORIGIN
         self._continue_wanted = False
         self._head_lines: list[bytes] = []
         self._chunked = False
@@ -127,18 +135,35 @@ class Http1Connection(HttpConnection):
             rest = b""
             if end != len(data):
                 data, rest = data[:end], data[end:]
-            method, http_version, path, raw_path, query, headers, fields, body_length, keep_alive, expects_continue = (
-                read_request_head(data, context.field_parser, context.head_limits)
+            known = self._known_fields
+            method, path, raw_path, query, section = read_request_head(
+                data, context.field_parser, context.head_limits, known
             )
-            client, scheme, root_path = self._client, self._scheme, context.root_path
-            # Host alone is none of them, and quicker to see.
-            if len(fields) > 1 and (b"_" in b"".join(fields) or not self._forwarding_names.isdisjoint(fields)):
-                client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+            _, http_version, headers, fields, body_length, keep_alive, expects_continue = section
+            headers = headers.copy()
+            root_path = context.root_path
             handshake = None
-            if b"upgrade" in fields and context.settings.websockets and asks_for_websocket(fields, http_version):
-                handshake = read_http1_handshake(
-                    method, fields, body_length, per_message_deflate=context.settings.ws_per_message_deflate
-                )
+            if section is known:
+                client, scheme = self._known_origin
+            else:
+                client, scheme = self._client, self._scheme
+                has_underscore = False
+                # Host alone is none of them, and quicker to see.
+                if len(fields) > 1:
+                    has_underscore = b"_" in b"".join(fields)
+                    if has_underscore or not self._forwarding_names.isdisjoint(fields):
+                        client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+                    if (
+                        b"upgrade" in fields
+                        and context.settings.websockets
+                        and asks_for_websocket(fields, http_version)
+                    ):
+                        handshake = read_http1_handshake(
+                            method, fields, body_length, per_message_deflate=context.settings.ws_per_message_deflate
+                        )
+                # Fields with an underscore may have been dropped, or have changed more than the origin.
+                self._known_fields = NO_FIELDS if has_underscore or handshake is not None else section
+                self._known_origin = client, scheme
         except RemoteProtocolError as error:
             self._refuse(error)
             return
@@ -502,6 +527,15 @@ class Http1Connection(HttpConnection):
 
     # Clocks
 
+    def _on_idle(self) -> None:
+        """Nothing has come for `MEMORY_SECONDS`, or for as long as the connection is kept."""
+        seconds_left = self._context.settings.keepalive_seconds - MEMORY_SECONDS
+        if seconds_left > 0 and self._known_origin is not _NO_ORIGIN:
+            self._known_fields, self._known_origin = NO_FIELDS, _NO_ORIGIN
+            self.deadline = self._context.clock.deadline(seconds_left)
+        else:
+            self._close_idle()
+
     def on_deadline(self) -> None:
         """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""
         self.deadline = NEVER
@@ -510,7 +544,7 @@ class Http1Connection(HttpConnection):
             if self._pending:
                 self._refuse(RemoteProtocolError(408, "head-timeout"))
             else:
-                self._close_idle()
+                self._on_idle()
         elif self._reading is _BODY:
             if exchange is not None and exchange.state is ExchangeState.AWAITING_START:
                 self._refuse(RemoteProtocolError(408, "body-timeout"))

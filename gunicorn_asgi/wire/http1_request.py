@@ -31,6 +31,7 @@ COMMON_METHODS: Final = {
     name.encode("ascii"): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 }
 
+_VERSIONS_SERVED: Final = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
 _VERSION: Final = re.compile(rb"HTTP/([0-9])\.[0-9]\r\n").match
 _ABSOLUTE_FORM: Final = re.compile(rb"(?i:https?)://([^/?]+)([/?].*)?").fullmatch
 _BARE_LF_OR_CR: Final = re.compile(rb"(?<!\r)\n|\r(?=[^\n])").search
@@ -58,67 +59,77 @@ class FieldParser(Protocol):
         """Forget what the last head announced; called when a body or another protocol follows it."""
 
 
-RequestHead: TypeAlias = tuple[str, str, str, bytes, bytes, list[Field], dict[bytes, bytes], int, bool, bool]
-"""A request as far as its head tells, everything in it checked.
+FieldSection: TypeAlias = tuple[bytes, str, list[Field], dict[bytes, bytes], int, bool, bool]
+"""The fields of a request and what they decide, everything in it checked.
 
-    method
+    lines               as received: the head from its version on
     http_version        `1.0` or `1.1`
-    path                percent-decoded once as UTF-8, invalid bytes replaced
-    raw_path
-    query_string
-    headers             as received, names in lower case
+    headers             as received, names in lower case; to be copied before they are given away
     fields              one value for each name, for look-ups
     body_length         in bytes; `CHUNKED` where the body tells its own end
     keep_alive          whether the client lets the connection live on
     expects_continue    whether the client waits for a 100
 
-A plain tuple, because every request makes one and takes it apart: a NamedTuple costs 0.2 us more.
+A plain tuple, because every request takes one apart: a NamedTuple costs 0.2 us more.
 """
 
+NO_FIELDS: Final[FieldSection] = (b"", "1.1", [], {}, 0, True, False)
+"""Before the first request of a connection."""
 
-def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> RequestHead:
+RequestHead: TypeAlias = tuple[str, str, bytes, bytes, FieldSection]
+"""A request as far as its head tells, everything in it checked: method; path, percent-decoded once as UTF-8 with
+invalid bytes replaced; raw path; query string; fields."""
+
+
+def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits, known: FieldSection) -> RequestHead:
     """Parse and check one complete head, from its request line to its empty line inclusive.
+
+    `known` is the field section of an earlier request. A client that sends one request after the other repeats its
+    fields: where they are the same byte for byte, `known` is what they say, and they are not read again.
 
     Raises RemoteProtocolError: 414 and 431 for what is over a limit, 501 for CONNECT, for methods that are too long and
     transfer codings that are well-formed and not served, 505 for another major version, 400 for everything else.
     """
+    if len(head) > limits.small_head_bytes:
+        _check_line_sizes(head, limits)
     try:
-        if len(head) > limits.small_head_bytes:
-            _check_line_sizes(head, limits)
-        try:
-            method, target, rest = head.split(b" ", 2)
-            is_origin_form = target[0] == 47  # "/"
-        except (ValueError, IndexError):
-            raise RemoteProtocolError(400, "bad-request-line") from None
-        is_http_11 = rest[:10] == b"HTTP/1.1\r\n"
-        if not is_http_11:
-            if rest[:10] != b"HTTP/1.0\r\n":
-                raise _version_error(rest)
-            rest = b"HTTP/1.1\r\n" + rest[10:]
-        method_name = COMMON_METHODS.get(method) or _other_method(method)
+        method, target, lines = head.split(b" ", 2)
+        is_origin_form = target[0] == 47  # "/"
+    except (ValueError, IndexError):
+        raise RemoteProtocolError(400, "bad-request-line") from None
+    is_known = lines == known[0]
+    if not is_known:
+        _check_version(lines)
+    method_name = COMMON_METHODS.get(method) or _other_method(method)
+    section = known if is_known else _read_fields(lines, parser, limits)
+    if not is_origin_form:
+        target, section = _other_target_form(target, method, section)
+    try:
+        path = target.decode("ascii")
+    except UnicodeDecodeError:
+        raise RemoteProtocolError(400, "bad-target") from None
+    if not path.isprintable() or "#" in path:
+        raise RemoteProtocolError(400, "bad-target")
+    raw_path = target
+    query_string = b""
+    if "?" in path:
+        raw_path, _, query_string = target.partition(b"?")
+        path = path[: len(raw_path)]
+    if "%" in path:
+        path = unquote(path)
+    return method_name, path, raw_path, query_string, section
 
-        headers = parser.parse(rest)
+
+def _read_fields(lines: bytes, parser: FieldParser, limits: HeadLimits) -> FieldSection:
+    """The field section in `lines`, a complete head from its version on."""
+    is_http_11 = lines[7] == 49  # "1"
+    try:
+        headers = parser.parse(lines if is_http_11 else b"HTTP/1.1" + lines[8:])
         if len(headers) > limits.fields:
             raise RemoteProtocolError(431, "too-many-fields")
         fields = dict(headers)
         if len(fields) != len(headers):
             fields = join_repeated(headers)
-
-        if not is_origin_form:
-            target = _other_target_form(target, method, headers, fields, is_http_11)
-        try:
-            path = target.decode("ascii")
-        except UnicodeDecodeError:
-            raise RemoteProtocolError(400, "bad-target") from None
-        if not path.isprintable() or "#" in path:
-            raise RemoteProtocolError(400, "bad-target")
-        raw_path = target
-        query_string = b""
-        if "?" in path:
-            raw_path, _, query_string = target.partition(b"?")
-            path = path[: len(raw_path)]
-        if "%" in path:
-            path = unquote(path)
 
         host = fields.get(b"host")
         if host not in _known_hosts:
@@ -139,19 +150,7 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> R
         parser.reset()
         raise
     expects_continue = b"expect" in fields and is_http_11 and fields[b"expect"].lower() == b"100-continue"
-    http_version = "1.1" if is_http_11 else "1.0"
-    return (
-        method_name,
-        http_version,
-        path,
-        raw_path,
-        query_string,
-        headers,
-        fields,
-        body_length,
-        keep_alive,
-        expects_continue,
-    )
+    return lines, "1.1" if is_http_11 else "1.0", headers, fields, body_length, keep_alive, expects_continue
 
 
 def skip_empty_lines(data: bytes) -> bytes:
@@ -221,15 +220,17 @@ def _check_line_sizes(head: bytes, limits: HeadLimits) -> None:
         raise RemoteProtocolError(431, "head-too-large")
 
 
-def _version_error(rest: bytes) -> RemoteProtocolError:
-    """`rest` is what follows the second space of the request line, where the version should be."""
-    match = _VERSION(rest)
+def _check_version(lines: bytes) -> None:
+    """`lines` is what follows the second space of the request line, where the version should be."""
+    if lines[:10] in _VERSIONS_SERVED:
+        return
+    match = _VERSION(lines)
     # HTTP/0.9 never had this form, so the name says that something else is spoken here.
     if match is None or match[1] == b"0":
-        return RemoteProtocolError(400, "bad-version")
+        raise RemoteProtocolError(400, "bad-version")
     if match[1] == b"1":
-        return RemoteProtocolError(400, "unknown-minor-version")
-    return RemoteProtocolError(505, "unsupported-version")
+        raise RemoteProtocolError(400, "unknown-minor-version")
+    raise RemoteProtocolError(505, "unsupported-version")
 
 
 def _other_method(method: bytes) -> str:
@@ -243,12 +244,10 @@ def _other_method(method: bytes) -> str:
     return method.decode("ascii")
 
 
-def _other_target_form(
-    target: bytes, method: bytes, headers: list[Field], fields: dict[bytes, bytes], is_http_11: bool
-) -> bytes:
+def _other_target_form(target: bytes, method: bytes, section: FieldSection) -> tuple[bytes, FieldSection]:
     """The origin form of an absolute-form target, whose authority replaces Host (RFC 9112 section 3.2.2)."""
     if target == b"*" and method == b"OPTIONS":
-        return target
+        return target, section
     match = _ABSOLUTE_FORM(target)
     if match is None:
         raise RemoteProtocolError(400, "bad-target")
@@ -256,17 +255,18 @@ def _other_target_form(
     # RFC 9110 section 4.2.1: an http URI with an empty host MUST be rejected as invalid.
     if not is_valid_host(authority) or authority.startswith(b":"):
         raise RemoteProtocolError(400, "bad-target-authority")
+    _, http_version, headers, fields, body_length, keep_alive, expects_continue = section
     if b"host" in fields:
-        if not is_valid_host(fields[b"host"]):
-            raise RemoteProtocolError(400, "bad-host")
-        headers[:] = [field if field[0] != b"host" else (b"host", authority) for field in headers]
-        fields[b"host"] = authority
-    elif not is_http_11:
-        headers.append((b"host", authority))
-        fields[b"host"] = authority
+        headers = [field if field[0] != b"host" else (b"host", authority) for field in headers]
+    else:
+        headers = [*headers, (b"host", authority)]
     if path is None:
-        return b"/"
-    return path if path[:1] == b"/" else b"/" + path
+        path = b"/"
+    elif path[:1] != b"/":
+        path = b"/" + path
+    # Without `lines`, so that nobody takes it for what the next request says.
+    fields = {**fields, b"host": authority}
+    return path, (b"", http_version, headers, fields, body_length, keep_alive, expects_continue)
 
 
 def _check_host(host: bytes | None, is_http_11: bool) -> None:

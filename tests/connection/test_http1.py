@@ -1402,3 +1402,84 @@ def test_a_conversation_is_the_same_wherever_it_is_cut_in_two() -> None:
             assert client.transport.closed
 
         serve(tell, steps)
+
+
+# Fields that a client repeats
+
+
+async def show(scope: Any, receive: Receive, send: Send) -> None:
+    """Answers with what the scope says, and spoils it."""
+    content = await read_body(receive)
+    fields = dict(scope["headers"])
+    said = [scope["path"], scope["client"], scope["scheme"], scope["http_version"], fields.get(b"x"), content]
+    scope["headers"].clear()
+    await respond(send, repr(said).encode())
+
+
+@pytest.mark.parametrize("forwarded_allow_ips", [("*",), ()])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["", "", ""],
+        ["X: 1\r\n", "X: 1\r\n", "X: 1\r\n"],
+        ["X: 1\r\n", "X: 2\r\n", "X: 1\r\n"],
+        ["X: 1\r\n", "X : 2\r\n"],
+        ["Content-Length: 3\r\n", "Content-Length: 3\r\n", "Content-Length: 0\r\n", "Content-Length: 3\r\n"],
+        ["X: 1\r\nX_Y: 1\r\n", "X: 1\r\nX_Y: 1\r\n"],
+        ["X-Forwarded-For: 203.0.113.1\r\n", "X-Forwarded-For: 203.0.113.1\r\n", "X-Forwarded-For: 203.0.113.2\r\n"],
+        ["X-Forwarded-Proto: https\r\n", "X-Forwarded-Proto: https\r\n", "X-Forwarded-Proto: http\r\n", ""],
+        ["Connection: keep-alive\r\n", "Connection: close\r\n"],
+    ],
+)
+def test_requests_on_one_connection_are_read_as_each_on_its_own(
+    cut: Cut, fields: list[str], forwarded_allow_ips: tuple[str, ...]
+) -> None:
+    requests = []
+    for number, lines in enumerate(fields):
+        length = int(lines[16:17]) if lines.startswith("Content-Length") else 0
+        requests.append(request(f"/{number}", fields=lines) + b"x" * length)
+
+    def answers(data: bytes) -> list[Response]:
+        async def steps(client: Client) -> None:
+            await client.send(data, cut)
+
+        return serve(show, steps, forwarded_allow_ips=forwarded_allow_ips).responses
+
+    alone = [response for data in requests for response in answers(data)]
+    assert len(alone) == len(requests)
+    assert [(response.status, response.body) for response in answers(b"".join(requests))] == [
+        (response.status, response.body) for response in alone
+    ]
+
+
+@pytest.mark.parametrize(
+    "target", ["http://other.example/a", "*", "/#fragment", "http://user@other.example/", "/\xe9", "//"]
+)
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "CONNECT", "M" * 40])
+def test_the_request_line_counts_whatever_fields_are_repeated(method: str, target: str) -> None:
+    line = request(target, method=method)
+
+    def last_answer(data: bytes) -> Response:
+        async def steps(client: Client) -> None:
+            await client.send(data)
+
+        return serve(show, steps).responses[-1]
+
+    alone = last_answer(line)
+    after = last_answer(request("/") + request("/") + line + (request("/") if alone.status == 200 else b""))
+    if alone.status == 200:
+        alone = last_answer(request("/"))
+    assert (after.status, after.body) == (alone.status, alone.body)
+
+
+def test_an_idle_connection_forgets_the_fields_and_is_kept_for_its_whole_time() -> None:
+    async def steps(client: Client) -> None:
+        for _ in range(2):
+            await client.send(request("/1", fields="X: 1\r\n"))
+            await client.pass_time(20 - TICK_SECONDS)
+            assert client.is_open
+        await client.pass_time(4 * TICK_SECONDS)
+        assert client.transport.is_closing()
+        assert len(client.responses) == 2
+
+    serve(show, steps, keepalive_seconds=20.0)

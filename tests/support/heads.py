@@ -5,7 +5,7 @@ from typing import NamedTuple
 from gunicorn_asgi.asgi_types import Field
 from gunicorn_asgi.settings import HeadLimits
 from gunicorn_asgi.wire import http1_request
-from gunicorn_asgi.wire.http1_request import FieldParser, IncompleteHead
+from gunicorn_asgi.wire.http1_request import NO_FIELDS, FieldParser, IncompleteHead
 
 
 class RequestHead(NamedTuple):
@@ -22,7 +22,24 @@ class RequestHead(NamedTuple):
 
 
 def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> RequestHead:
-    return RequestHead(*http1_request.read_request_head(head, parser, limits))
+    """As the first of a connection, and as one that repeats the fields of the request before."""
+    first = http1_request.read_request_head(head, parser, limits, NO_FIELDS)
+    repeated = http1_request.read_request_head(head, parser, limits, first[-1])
+    assert repeated == first
+    method, path, raw_path, query_string, section = first
+    _, http_version, headers, fields, body_length, keep_alive, expects_continue = section
+    return RequestHead(
+        method,
+        http_version,
+        path,
+        raw_path,
+        query_string,
+        headers,
+        fields,
+        body_length,
+        keep_alive,
+        expects_continue,
+    )
 
 
 def check_incomplete_head(data: bytes, limits: HeadLimits) -> None:
