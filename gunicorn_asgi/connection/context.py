@@ -27,6 +27,8 @@ from ..proxy import TrustedProxies
 from ..settings import Settings
 from ..wire.http1_request import FieldParser
 from ..wire.http1_response import ResponseEncoder
+from ..wire.http2_request import RequestReader
+from ..wire.http2_response import Http2ResponseEncoder
 from .clock import NEVER, Clock
 
 MAX_REFUSALS_LOGGED_PER_SECOND: Final = 10
@@ -130,6 +132,8 @@ class ServingContext:
         "gathers_writes",
         "head_limits",
         "heartbeat_is_due",
+        "http2_encoder",
+        "http2_requests",
         "idle_deadline",
         "keep_alive",
         "loop",
@@ -169,7 +173,10 @@ class ServingContext:
         self.access_log = access_log
         self.state = state
         self.proxies = TrustedProxies(settings)
-        self.encoder = ResponseEncoder(b"gunicorn-asgi" if settings.server_header else b"")
+        server_name = b"gunicorn-asgi" if settings.server_header else b""
+        self.encoder = ResponseEncoder(server_name)
+        self.http2_encoder = Http2ResponseEncoder(server_name)
+        self.http2_requests = RequestReader(settings.head_limits)
         self.connections: set[WatchedConnection] = set()
         self.unsent: set[UnsentConnection] = set()
         self.exchanges: set[RunningExchange] = set()
@@ -249,7 +256,9 @@ class ServingContext:
             self.error_log.warning("Refused request from %s: %d %s", peer, status, reason)
 
     def _on_date(self, date: bytes) -> None:
-        self.encoder.set_date(date if self.settings.date_header else b"")
+        value = date if self.settings.date_header else b""
+        self.encoder.set_date(value)
+        self.http2_encoder.set_date(value)
 
     def _on_tick(self) -> None:
         now = self.clock.now

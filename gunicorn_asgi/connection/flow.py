@@ -5,6 +5,8 @@ from typing import Final
 
 from ..asgi_types import HTTPRequestMessage
 
+_MAX_CHUNKS: Final = 256
+
 
 class Gate:
     """Open, or closed with coroutines waiting in front of it.
@@ -65,6 +67,9 @@ class RequestBody:
         if content:
             self._chunks.append(content)
             self.buffered_bytes += len(content)
+            # Content in tiny pieces would take fifty times its size.
+            if len(self._chunks) >= _MAX_CHUNKS:
+                self._chunks = [b"".join(self._chunks)]
         self.complete = complete
         self._gate.wake()
 

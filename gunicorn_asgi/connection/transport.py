@@ -85,6 +85,7 @@ class TransportProtocol(asyncio.Protocol):
         """See `UnsentConnection.on_tick`: break off when the client has taken nothing for `write_timeout`."""
         unsent = self._transport.get_write_buffer_size()
         if unsent == 0:
+            self._unsent_bytes = 0
             self._context.unsent.discard(self)
         elif unsent != self._unsent_bytes:
             self._watch_unsent()

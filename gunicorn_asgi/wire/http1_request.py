@@ -100,7 +100,7 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits, know
     is_known = lines == known[0]
     if not is_known:
         _check_version(lines)
-    method_name = COMMON_METHODS.get(method) or _other_method(method)
+    method_name = COMMON_METHODS.get(method) or other_method(method)
     section = known if is_known else _read_fields(lines, parser, limits)
     if not is_origin_form:
         target, section = _other_target_form(target, method, section)
@@ -233,7 +233,8 @@ def _check_version(lines: bytes) -> None:
     raise RemoteProtocolError(505, "unsupported-version")
 
 
-def _other_method(method: bytes) -> str:
+def other_method(method: bytes) -> str:
+    """A method that is none of `COMMON_METHODS`. Raises RemoteProtocolError(400 or 501)."""
     if not TOKEN(method):
         raise RemoteProtocolError(400, "bad-method")
     if len(method) > MAX_METHOD_BYTES:

@@ -61,7 +61,7 @@ class ResponseEncoder:
 
     def __init__(self, server: bytes) -> None:
         """`server` is the value of the Server field; empty for none."""
-        self._server = b"server: %b\r\n" % server if server else b""
+        self._server = self._line(b"server", server) if server else b""
         self._date = b""
         self._prefixes: dict[int, bytes] = {}
         self._fields: dict[object, tuple[bytes, int]] = {}
@@ -69,7 +69,7 @@ class ResponseEncoder:
 
     def set_date(self, value: bytes) -> None:
         """Send this Date with all that follows; empty for none. To be called once a second."""
-        self._date = b"date: %b\r\n" % value if value else b""
+        self._date = self._line(b"date", value) if value else b""
         self._prefixes.clear()
 
     def encode(self, status: int, fields: Iterable[Iterable[bytes]]) -> EncodedHead:
@@ -137,18 +137,26 @@ class ResponseEncoder:
         """Status line, Date and Server, the same for all responses of this second."""
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ApplicationError("response status is not an integer from 200 to 999")
-        prefix = (STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status) + self._date + self._server
+        prefix = self._status_line(status) + self._date + self._server
         self._prefixes[int(status)] = prefix
         return prefix
 
     def _encode_field(self, field: Iterable[bytes]) -> tuple[bytes, int]:
         name, value = checked_field(field)
-        encoded = (b"%b: %b\r\n" % (name, value), _meaning(name, value))
+        encoded = (self._line(name, value), _meaning(name, value))
         if type(field) is tuple and len(name) + len(value) <= _MAX_CACHED_FIELD_BYTES:
             if len(self._fields) >= _MAX_CACHED:
                 self._fields.clear()
             self._fields[field] = encoded
         return encoded
+
+    # What differs between the versions of HTTP
+
+    def _status_line(self, status: int) -> bytes:
+        return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+    def _line(self, name: bytes, value: bytes) -> bytes:
+        return b"%b: %b\r\n" % (name, value)
 
 
 def _meaning(name: bytes, value: bytes) -> int:

@@ -44,7 +44,15 @@ class FakeTransport(asyncio.Transport):
         sslcontext: object = None,
     ) -> None:
         self.sock = FakeSocket()
-        super().__init__({"socket": self.sock, "peername": peername, "sockname": sockname, "sslcontext": sslcontext})
+        super().__init__(
+            {
+                "socket": self.sock,
+                "peername": peername,
+                "sockname": sockname,
+                "sslcontext": sslcontext,
+                "ssl_object": sslcontext,
+            }
+        )
         self._loop = loop
         self._protocol = protocol
         self._can_write_eof = can_write_eof

@@ -1,0 +1,480 @@
+"""One HTTP/2 connection: an endpoint of frames between a transport and many exchanges.
+
+What `Endpoint` finds in received bytes becomes exchanges, each with an `Http2Stream` behind it. What they write gathers
+in the sender and leaves in one write for each turn of the event loop. Reading has no states here, the endpoint knows
+them; what the connection waits for decides which clock runs:
+
+    SETTINGS        the client's preface, within 5 s
+    HEADER_BLOCK    the rest of a header block, within `header_timeout`
+    STREAMS         nothing; each stream that waits for its client has a clock of its own
+    REQUEST         the next request, within `keepalive`
+    CLOSE           the client's end, within `linger`
+
+A connection that is to end says so by GOAWAY, finishes its streams and then shuts its sending side, reading on for a
+moment: a reset for a window update that crosses the end would take the last response away from the client.
+"""
+
+import asyncio
+import functools
+from enum import Enum, auto
+from typing import Final
+
+from ..errors import RemoteProtocolError
+from ..scope import build_http_scope
+from ..wire import http2_frames as frames
+from ..wire.headers import accepts_trailers
+from ..wire.http1_response import plain_answer
+from ..wire.http2_connection import Endpoint
+from ..wire.http2_frames import Http2Error
+from ..wire.http2_request import RequestHead
+from ..wire.http2_streams import StreamState
+from .clock import NEVER
+from .context import ServingContext
+from .exchange import Exchange, ExchangeState
+from .http import HttpConnection
+from .http2_stream import Http2Stream
+
+SETTINGS_SECONDS: Final = 5.0
+"""From accept to the client's preface and SETTINGS, which every client sends at once."""
+
+_ALL_STREAMS: Final = 2**31 - 1
+_OPEN: Final = StreamState.OPEN
+_HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
+
+
+class Awaiting(Enum):
+    """What the clock of the connection is for."""
+
+    SETTINGS = auto()
+    HEADER_BLOCK = auto()
+    STREAMS = auto()
+    REQUEST = auto()
+    CLOSE = auto()
+
+
+class Http2Connection(HttpConnection):
+    """The protocol of one accepted socket. It gets the client's preface as its first bytes."""
+
+    __slots__ = (
+        "_awaiting",
+        "_discarded_bytes",
+        "_endpoint",
+        "_leaving",
+        "_timed",
+        "deadline",
+        "encoder",
+        "flush_scheduled",
+        "loop",
+        "sender",
+    )
+
+    _endpoint: Endpoint[Http2Stream]
+
+    def __init__(self, context: ServingContext) -> None:
+        super().__init__(context)
+        self.loop = context.loop
+        self.encoder = context.http2_encoder
+        self.flush_scheduled = False
+        self._awaiting = Awaiting.SETTINGS
+        self._leaving = False
+        """Whether the last GOAWAY was sent, or is to be sent as soon as what has arrived is read."""
+        self._timed: set[Http2Stream] = set()
+        """Streams with a clock."""
+        self._discarded_bytes = 0
+        self.deadline = context.clock.deadline(SETTINGS_SECONDS)
+
+    # Transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        context = self._context
+        self._endpoint = Endpoint(context.settings, context.http2_requests, self, watched_names=self._forwarding_names)
+        self.sender = self._endpoint.sender
+        self._endpoint.begin()
+        if context.draining:
+            self._send_goaway(_ALL_STREAMS, frames.NO_ERROR)
+        self._flush()
+        context.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._awaiting is Awaiting.CLOSE:
+            self._discard(data)
+            return
+        try:
+            self._endpoint.receive(data, self._context.clock.now)
+        except Http2Error as error:
+            self._fail(error)
+            return
+        self._watch_clock()
+        # Behind the tasks that have just been made: what they write at once leaves in the same turn.
+        if not self.flush_scheduled:
+            self.schedule_flush()
+
+    def eof_received(self) -> bool:
+        """Finish what can be finished without another byte from the client."""
+        self._half_closed = True
+        if self._scheme == "https" or self._awaiting is Awaiting.CLOSE:
+            return False  # TLS has no half-closed connections.
+        for stream in [stream for stream in self._endpoint.streams.open.values() if stream.state is _OPEN]:
+            # Without its end a request may not be answered.
+            self._endpoint.reset_stream(stream.id, frames.CANCEL)
+            self.on_stream_reset(stream)
+        if not self._endpoint.streams.open:
+            return False
+        self._awaiting = Awaiting.STREAMS
+        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        context = self._context
+        context.remove_connection(self)
+        context.unsent.discard(self)
+        self._awaiting = Awaiting.CLOSE
+        self.deadline = NEVER
+        self._timed.clear()
+        streams = self._endpoint.streams.open
+        for stream in streams.values():
+            stream.exchange.on_disconnect()
+            stream.release()
+        streams.clear()
+        self.write_gate.open()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # Who takes no answers gets no more questions answered: RST_STREAM, PING and SETTINGS cost answers too.
+        self._pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._resume_reading()
+        if self.sender.has_sendable:
+            self.schedule_flush()
+
+    # What the endpoint has found
+
+    def on_request(self, stream_id: int, head: RequestHead, ended: bool) -> Http2Stream:
+        """See `Http2Events.on_request`."""
+        method, path, raw_path, query, headers, fields, length, _protocol = head
+        context = self._context
+        headers = headers.copy()
+        client, scheme, root_path = self._client, self._scheme, context.root_path
+        endpoint = self._endpoint
+        if endpoint.rules.noted:
+            fields = fields.copy()
+            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+        extensions = self._extensions.copy()
+        if b"te" in fields and accepts_trailers(fields):
+            extensions["http.response.trailers"] = {}
+        server, state = self._server, context.state
+        scope = build_http_scope(
+            method, "2", path, raw_path, query, headers, client, server, scheme, root_path, state, extensions
+        )
+        window = self.sender.initial_window
+        if ended:
+            stream = Http2Stream(self, stream_id, _HALF_CLOSED_REMOTE, window, None)
+        else:
+            stream = Http2Stream(self, stream_id, _OPEN, window, endpoint.incoming_content(length))
+            stream.continue_wanted = fields.get(b"expect", b"").lower() == b"100-continue"
+        name = f"{method} {path}"
+        stream.exchange = Exchange(context, stream, scope, fields, name, method == "HEAD", not ended)
+        return stream
+
+    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
+        """See `Http2Events.on_refused_request`."""
+        self._log_refusal(error)
+        self._answer(stream_id, error.status)
+
+    def on_content(self, stream: Http2Stream, content: bytes, ended: bool) -> None:
+        """See `Http2Events.on_content`."""
+        stream.continue_wanted = False
+        if stream.deadline is not NEVER:
+            seconds = self._context.settings.body_timeout_seconds
+            stream.deadline = NEVER if ended else self._context.clock.deadline(seconds)
+        stream.exchange.on_body(content, ended)
+
+    def on_stream_reset(self, stream: Http2Stream) -> None:
+        """See `Http2Events.on_stream_reset`: nobody waits for the application any more."""
+        self._timed.discard(stream)
+        exchange = stream.exchange
+        if exchange.state is not ExchangeState.COMPLETE and not exchange.task.done():
+            self._endpoint.ending_tasks += 1
+            exchange.task.add_done_callback(functools.partial(self._on_task_ended, exchange))
+            exchange.task.cancel()
+        exchange.on_disconnect()
+        stream.release()
+
+    def on_stream_error(self, reason: str) -> None:
+        """See `Http2Events.on_stream_error`."""
+        self._context.log_refusal(self.peer, 400, reason)
+
+    def on_ping_ack(self, payload: bytes) -> None:
+        """See `Http2Events.on_ping_ack`: none is ever sent."""
+
+    def _on_task_ended(self, exchange: Exchange, _task: "asyncio.Task[None]") -> None:
+        self._endpoint.ending_tasks -= 1
+        # A task that is cancelled before its first step never gets to its own end.
+        self._context.exchanges.discard(exchange)
+
+    # What the streams ask for
+
+    def on_body_wanted(self, stream: Http2Stream) -> None:
+        """See `StreamOwner.on_body_wanted`."""
+        if stream.continue_wanted:
+            stream.continue_wanted = False
+            self.sender.send_interim(stream.id, self.encoder.encode_interim(100))
+            self.schedule_flush()
+        # RFC 9113 section 8.1 lets both sides speak at once; what has begun to answer decides itself how long it waits.
+        if stream.deadline is NEVER and stream.exchange.state is ExchangeState.AWAITING_START:
+            stream.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
+            self._add_timed(stream)
+
+    def on_body_taken(self, stream: Http2Stream) -> None:
+        """See `StreamOwner.on_body_taken`."""
+        if stream.queue is None:
+            stream.deadline = NEVER
+        self._endpoint.acknowledge(stream)
+        if self.sender.out:
+            self.schedule_flush()
+
+    def on_early_response(self, stream: Http2Stream) -> None:
+        """See `StreamOwner.on_early_response`: a client that sends before it reads must be able to end."""
+        incoming = stream.incoming
+        if incoming is None or incoming.remaining > incoming.window:
+            self._reset_unwanted(stream)
+        else:
+            stream.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+            self._add_timed(stream)
+
+    def watch(self, stream: Http2Stream) -> None:
+        """See `StreamOwner.watch`."""
+        stream.deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
+        self._add_timed(stream)
+
+    def abort_stream(self, stream: Http2Stream) -> None:
+        """See `StreamOwner.abort_stream`."""
+        if stream.id in self._endpoint.streams.open:
+            self._endpoint.reset_stream(stream.id, frames.INTERNAL_ERROR)
+            self._timed.discard(stream)
+            self.schedule_flush()
+
+    def _reset_unwanted(self, stream: Http2Stream) -> None:
+        """RFC 9113 section 8.1: the response is complete, the rest of the request not wanted."""
+        self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
+        self._timed.discard(stream)
+        self.schedule_flush()
+
+    def _answer(self, stream_id: int, status: int) -> None:
+        """A response of our own on a stream without an exchange."""
+        fields, content = plain_answer(status)
+        block, _ = self.encoder.encode_block(status, tuple(fields))
+        self.sender.send_answer(stream_id, block, content)
+        self.schedule_flush()
+
+    # Writing
+
+    def schedule_flush(self) -> None:
+        """See `StreamOwner.schedule_flush`."""
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
+            self.loop.call_soon(self._flush, context=self._context.task_context)
+
+    def after_content(self) -> None:
+        """See `StreamOwner.after_content`."""
+        if self.sender.out_bytes >= self._context.settings.write_buffer_bytes:
+            # An application that writes without a pause must meet the limits of the transport.
+            self._write()
+        elif not self.flush_scheduled:
+            self.schedule_flush()
+
+    def _flush(self) -> None:
+        self.flush_scheduled = False
+        if self.sender.has_sendable and not self.write_gate.closed:
+            self.sender.pump()
+        self._write()
+        if self._awaiting is not Awaiting.CLOSE:
+            self._watch_clock()
+            if self.sender.has_sendable and not self.write_gate.closed:
+                self.schedule_flush()
+
+    def _write(self) -> None:
+        sender = self.sender
+        out = sender.out
+        if out:
+            if sender.out_bytes:
+                sender.out_bytes = 0
+                self._endpoint.on_content_sent()
+            data = b"".join(out)
+            out.clear()
+            if not self._transport.is_closing():
+                self._transport.write(data)
+
+    # Clocks
+
+    def _watch_clock(self) -> None:
+        """Let the right clock run, and close what has nothing left to wait for."""
+        endpoint = self._endpoint
+        if endpoint.in_header_block:
+            awaiting = Awaiting.HEADER_BLOCK
+        elif endpoint.streams.open:
+            awaiting = Awaiting.STREAMS
+        elif endpoint.awaits_settings:
+            awaiting = Awaiting.SETTINGS
+        else:
+            awaiting = Awaiting.REQUEST
+            if self._leaving or endpoint.goaway_received or self._half_closed:
+                self._leave()
+                return
+        if awaiting is not self._awaiting:
+            self._awaiting = awaiting
+            if awaiting is Awaiting.STREAMS:
+                self.deadline = NEVER
+            elif awaiting is Awaiting.REQUEST:
+                self.deadline = self._context.idle_deadline
+            else:
+                self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
+
+    def _add_timed(self, stream: Http2Stream) -> None:
+        self._timed.add(stream)
+        self._context.unsent.add(self)
+
+    def on_tick(self) -> None:
+        """See `UnsentConnection.on_tick`: also the clocks of the streams."""
+        super().on_tick()
+        clock = self._context.clock
+        for stream in tuple(self._timed):
+            if stream.deadline is NEVER or stream.state is StreamState.CLOSED:
+                self._timed.discard(stream)
+                continue
+            stream.deadline += clock.lag_seconds
+            if stream.queue is not None:
+                unsent_bytes = sum(map(len, stream.queue))
+                if unsent_bytes != stream.unsent_bytes:
+                    stream.unsent_bytes = unsent_bytes
+                    stream.deadline = clock.deadline(self._context.settings.write_timeout_seconds)
+            if stream.deadline <= clock.now:
+                self._on_stream_deadline(stream)
+        if self._timed:
+            self._context.unsent.add(self)
+
+    def _on_stream_deadline(self, stream: Http2Stream) -> None:
+        self._timed.discard(stream)
+        stream.deadline = NEVER
+        if stream.state is StreamState.HALF_CLOSED_LOCAL:
+            self._reset_unwanted(stream)
+        elif stream.queue is not None:
+            self._context.error_log.info("Client %s takes no data; stream reset", self.peer)
+            self._endpoint.reset_stream(stream.id, frames.CANCEL)
+            self.on_stream_reset(stream)
+        elif stream.exchange.state is ExchangeState.AWAITING_START:
+            self._log_refusal(RemoteProtocolError(408, "body-timeout"))
+            self._answer(stream.id, 408)
+            self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
+            stream.exchange.on_disconnect()
+        self.schedule_flush()
+
+    def on_deadline(self) -> None:
+        """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""
+        self.deadline = NEVER
+        awaiting = self._awaiting
+        if awaiting is Awaiting.SETTINGS:
+            self._fail(Http2Error(frames.PROTOCOL_ERROR, "settings-timeout"))
+        elif awaiting is Awaiting.HEADER_BLOCK:
+            self._fail(Http2Error(frames.PROTOCOL_ERROR, "head-timeout"))
+        elif awaiting is Awaiting.STREAMS:  # The client has half-closed the connection.
+            for stream in tuple(self._endpoint.streams.open.values()):
+                stream.exchange.on_half_close()
+        elif awaiting is Awaiting.REQUEST:
+            if self.has_unread_input() and not self._leaving:
+                self.deadline = self._context.clock.now
+            else:
+                self._leave()
+        elif self._transport.is_closing():
+            if self._transport.get_write_buffer_size() == 0:
+                self._transport.abort()
+            else:
+                self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        else:
+            self._close_transport()
+
+    # Ends
+
+    def begin_drain(self) -> None:
+        """See `WatchedConnection.begin_drain`: RFC 9113 section 6.8 announces the end before it names the last
+        stream."""
+        if self._awaiting is not Awaiting.CLOSE:
+            self._send_goaway(_ALL_STREAMS, frames.NO_ERROR)
+            self.schedule_flush()
+
+    def end_grace(self) -> None:
+        """See `WatchedConnection.end_grace`."""
+        if self._awaiting is Awaiting.CLOSE or self._leaving:
+            return
+        self._leaving = True
+        for stream in tuple(self._endpoint.streams.open.values()):
+            stream.exchange.end_grace()
+        if self._endpoint.streams.open:
+            self._refuse_further()
+        elif self.has_unread_input():  # A request, most likely: it is read before the last GOAWAY.
+            self.deadline = self._context.clock.now
+        else:
+            self._leave()
+
+    def _refuse_further(self) -> None:
+        """Serve the streams that are there and no more."""
+        if self._endpoint.goaway_id == _ALL_STREAMS:
+            self._endpoint.goaway_id = self._endpoint.streams.last_id
+            self._send_goaway(self._endpoint.goaway_id, frames.NO_ERROR)
+            self.schedule_flush()
+
+    def _leave(self) -> None:
+        """Nothing runs and nothing more is to come."""
+        self._refuse_further()
+        self._linger()
+
+    def _fail(self, error: Http2Error) -> None:
+        """RFC 9113 section 5.4.1: tell the client why, and end."""
+        self._context.log_refusal(self.peer, 400, error.reason)
+        streams = self._endpoint.streams
+        self._send_goaway(streams.last_id, error.code)
+        for stream in tuple(streams.open.values()):
+            streams.reset(stream.id, StreamState.RESET_BY_SERVER)
+            self.on_stream_reset(stream)
+        self._linger()
+
+    def _send_goaway(self, last_id: int, code: int) -> None:
+        self.sender.out.append(frames.goaway_frame(last_id, code))
+
+    def _linger(self) -> None:
+        """Shut the sending side and read on for a moment, so that the client gets all that was sent."""
+        self._write()
+        self._awaiting = Awaiting.CLOSE
+        if self._transport.is_closing():
+            return
+        if self._half_closed or not self._transport.can_write_eof():
+            self._close_transport()
+            return
+        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self._transport.write_eof()
+        self._resume_reading()
+        self._watch_unsent()
+
+    def _discard(self, data: bytes) -> None:
+        self._discarded_bytes += len(data)
+        if self._discarded_bytes > self._context.settings.linger_bytes:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """See `WatchedConnection.close`."""
+        if self._awaiting is not Awaiting.CLOSE:
+            self._refuse_further()
+            self._write()
+            self._awaiting = Awaiting.CLOSE
+        self._close_transport()
+
+    def _close_transport(self) -> None:
+        # TLS closes with a message of its own, for whose answer an idle client may let the worker wait.
+        self.deadline = NEVER
+        if self._scheme == "https":
+            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self._watch_unsent()
+        self._transport.close()

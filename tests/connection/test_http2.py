@@ -1,0 +1,926 @@
+"""One HTTP/2 connection on a transport that fails on misuse, on a loop whose time can be moved on (RFC 9113)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gunicorn_asgi.asgi_types import Application, Receive, Send
+from gunicorn_asgi.connection.clock import TICK_SECONDS
+from gunicorn_asgi.connection.context import ServingContext
+from gunicorn_asgi.connection.http2 import SETTINGS_SECONDS, Http2Connection
+from gunicorn_asgi.connection.negotiation import Negotiation
+from gunicorn_asgi.settings import Settings
+from gunicorn_asgi.wire import http2_frames as frames
+from gunicorn_asgi.wire.http2_frames import ErrorCode
+from tests.connection.serving import (
+    PassingLoop,
+    RecordingAccessLog,
+    RecordingLog,
+    body,
+    run,
+    serving_context,
+    start,
+    turns,
+)
+from tests.connection.test_http1 import Held, ignore, respond, stream, tell
+from tests.support.fake_transport import FakeTransport
+from tests.support.http1 import request as http1_request
+from tests.support.http2_frames import BEGIN, GET, POST, Http2Response, Reader, block, data, headers
+
+KIB = 1024
+ALL_STREAMS = 2**31 - 1
+PING = frames.ping_frame(b"12345678")
+
+
+def get(path: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (*GET[:2], (b":path", path.encode()), GET[3])
+
+
+@dataclass
+class Client:
+    """A client of one connection, and what a test can see of the server."""
+
+    context: ServingContext
+    log: RecordingLog
+    access_log: RecordingAccessLog
+    loop: PassingLoop
+    transport: FakeTransport
+    reader: Reader = field(default_factory=Reader)
+    read_bytes: int = 0
+
+    async def send(self, *parts: bytes) -> None:
+        """Send frames, and let the server do all that it can do with them."""
+        self.transport.feed(b"".join(parts))
+        await turns()
+
+    async def pass_time(self, seconds: float) -> None:
+        await self.loop.pass_time(seconds)
+        await turns()
+
+    async def block_loop(self, seconds: float) -> None:
+        """Let `seconds` pass at once, as while an application does not let the loop turn."""
+        self.loop._passed_seconds += seconds
+        await turns()
+
+    def received(self) -> Reader:
+        """What the client has got."""
+        received = bytes(self.transport.received)
+        self.reader.feed(received[self.read_bytes :])
+        self.read_bytes = len(received)
+        return self.reader
+
+    @property
+    def responses(self) -> dict[int, Http2Response]:
+        return self.received().responses
+
+    @property
+    def goaways(self) -> list[tuple[int, int]]:
+        return self.received().goaways
+
+    @property
+    def is_open(self) -> bool:
+        return not self.transport.is_closing() and not self.transport.eof_written
+
+
+Steps = Callable[[Client], Awaitable[None]]
+
+
+def serve(
+    app: Application, steps: Steps, *, begin: bytes = BEGIN, negotiate: bool = False, tls: Any = None, **settings: Any
+) -> Client:
+    """Serve one connection while `steps` are taken; then the client goes away."""
+
+    async def main() -> Client:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, PassingLoop)
+        log, access_log = RecordingLog(), RecordingAccessLog()
+        all_settings = Settings(**{"http2_cleartext": True, **settings})
+        context = serving_context(app, settings=all_settings, log=log, access_log=access_log)
+        protocol = Negotiation(context) if negotiate else Http2Connection(context)
+        transport = FakeTransport(loop, protocol, sslcontext=tls, can_write_eof=tls is None)
+        client = Client(context, log, access_log, loop, transport)
+        if begin:
+            await client.send(begin)
+        await steps(client)
+        await turns()
+        transport.lose()
+        await turns()
+        assert transport.misuse == []
+        assert context.exchanges == set(), "an application still waits after its client has gone"
+        assert (context.connections, context.unsent) == (set(), set())
+        context.clock.stop()
+        return client
+
+    return run(main(), PassingLoop)
+
+
+# Requests and responses
+
+
+def test_requests_on_many_streams() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(*(headers(2 * number + 1, get(f"/{number}")) for number in range(50)))
+        responses = client.responses
+        assert [responses[2 * number + 1].content for number in range(50)] == [b"GET /%d " % n for n in range(50)]
+        assert all(response.status == 200 and response.ended for response in responses.values())
+        assert client.is_open
+
+    serve(tell, steps)
+
+
+def test_what_one_turn_answers_leaves_in_one_write() -> None:
+    async def steps(client: Client) -> None:
+        before = len(client.transport.writes)
+        await client.send(*(headers(2 * number + 1) for number in range(20)))
+        assert len(client.transport.writes) == before + 1
+
+    serve(ignore, steps)
+
+
+def test_the_scope() -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await ignore(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        fields = [*get("/a%20b?q=1"), (b"cookie", b"a=1"), (b"cookie", b"b=2"), (b"x", b"y")]
+        await client.send(headers(1, fields))
+        assert scopes == [
+            {
+                **scopes[0],
+                "type": "http",
+                "http_version": "2",
+                "method": "GET",
+                "scheme": "http",
+                "path": "/a b",
+                "raw_path": b"/a%20b",
+                "query_string": b"q=1",
+                "client": ("192.0.2.1", 50000),
+                "server": ("127.0.0.1", 8000),
+                "headers": [(b"host", b"example.org"), (b"cookie", b"a=1; b=2"), (b"x", b"y")],
+            }
+        ]
+
+    serve(app, steps)
+
+
+def test_applications_may_change_their_headers() -> None:
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        seen.append(len(scope["headers"]))
+        scope["headers"].append((b"x", b"1"))
+        await ignore(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        for stream_id in (1, 3, 5):
+            await client.send(headers(stream_id))
+        assert seen == [1, 1, 1]
+
+    serve(app, steps)
+
+
+def test_a_trusted_proxy_is_believed() -> None:
+    clients: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        clients.append((scope["client"], scope["scheme"]))
+        await ignore(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        forwarded = [*GET, (b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-proto", b"https")]
+        await client.send(headers(1, forwarded), headers(3), headers(5, forwarded))
+        own = (("192.0.2.1", 50000), "http")
+        assert clients == [(("198.51.100.7", 0), "https"), own, (("198.51.100.7", 0), "https")]
+
+    serve(app, steps, forwarded_allow_ips=("192.0.2.1",))
+
+
+def test_nobody_else_is_believed() -> None:
+    clients: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        clients.append((scope["client"], scope["scheme"], scope["headers"]))
+        await ignore(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        fields = [*GET, (b"x-forwarded-for", b"198.51.100.7"), (b"script_name", b"/x")]
+        await client.send(headers(1, fields))
+        plain = [(b"host", b"example.org"), (b"x-forwarded-for", b"198.51.100.7")]
+        assert clients == [(("192.0.2.1", 50000), "http", plain)]
+
+    serve(app, steps)
+
+
+def test_a_body() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False), data(1, b"ab"))
+        await client.send(data(1, b"cd", ended=True))
+        assert client.responses[1].content == b"POST / abcd"
+
+    serve(tell, steps)
+
+
+def test_head_has_no_content() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [(b":method", b"HEAD"), *GET[1:]]))
+        response = client.responses[1]
+        assert (response.content, response.ended) == (b"", True)
+        assert (b"content-length", b"7") in response.fields
+
+    serve(tell, steps)
+
+
+def test_fields_of_the_response() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, b"x", (b"Connection", b"close"), (b"X-Y", b"z"), (b"transfer-encoding", b"chunked"))
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        fields = client.responses[1].fields
+        assert [name for name, _ in fields] == [b":status", b"date", b"server", b"content-length", b"x-y"]
+        assert client.is_open
+
+    serve(app, steps)
+
+
+def test_the_same_head_again_and_with_the_date_of_its_second() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        await client.send(headers(3))
+        client.context._on_date(b"another date")
+        await client.send(headers(5))
+        responses = client.responses
+        assert responses[1].fields == responses[3].fields
+        assert dict(responses[5].fields) == {**dict(responses[1].fields), b"date": b"another date"}
+
+    serve(ignore, steps)
+
+
+def test_continue() -> None:
+    """RFC 9110 section 10.1.1."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [*POST, (b"expect", b"100-continue")], ended=False))
+        assert client.responses[1].interim == [[(b":status", b"100")]]
+        await client.send(data(1, b"x", ended=True))
+        assert client.responses[1].content == b"POST / x"
+
+    serve(tell, steps)
+
+
+def test_early_hints_and_trailers() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        assert set(scope["extensions"]) == {"http.response.early_hint", "http.response.trailers"}
+        await send({"type": "http.response.early_hint", "links": [b"</x>; rel=preload"]})
+        await send({**start(200, (b"content-length", b"1")), "trailers": True})
+        await send(body(b"x"))
+        await send({"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]})
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [*GET, (b"te", b"trailers")]))
+        response = client.responses[1]
+        assert response.interim == [[(b":status", b"103"), (b"link", b"</x>; rel=preload")]]
+        assert (response.content, response.trailers, response.ended) == (b"x", [(b"grpc-status", b"0")], True)
+
+    serve(app, steps)
+
+
+def test_trailers_that_nobody_wants() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        assert "http.response.trailers" not in scope["extensions"]
+        await send({**start(), "trailers": True})
+        await send(body(b"x"))
+        await send({"type": "http.response.trailers", "headers": [(b"x", b"0")]})
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        response = client.responses[1]
+        assert (response.content, response.trailers, response.ended) == (b"x", [], True)
+
+    serve(app, steps)
+
+
+def test_trailers_behind_content_that_had_to_wait() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({**start(), "trailers": True})
+        await send(body(b"abc"))
+        await send({"type": "http.response.trailers", "headers": [(b"x", b"0")]})
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 1}))
+        await client.send(headers(1, [*GET, (b"te", b"trailers")]))
+        assert client.responses[1].content == b"a"
+        await client.send(frames.window_update_frame(1, 2))
+        response = client.responses[1]
+        assert (response.content, response.trailers, response.ended) == (b"abc", [(b"x", b"0")], True)
+
+    serve(app, steps)
+
+
+def test_an_application_that_fails() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/before":
+            raise ValueError
+        await send(start())
+        await send(body(b"begun", more=True))
+        raise ValueError
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, get("/before")), headers(3, get("/after")))
+        responses = client.responses
+        assert responses[1].status == 500
+        assert (responses[3].content, responses[3].reset) == (b"begun", ErrorCode.INTERNAL_ERROR)
+        assert client.is_open
+
+    assert len(serve(app, steps).log.exceptions) == 2
+
+
+def test_the_access_log() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, get("/x")))
+        (record,) = client.access_log.records
+        assert (record.scope["http_version"], record.scope["path"], record.status) == ("2", "/x", 200)
+
+    serve(ignore, steps)
+
+
+# Flow control
+
+
+def test_an_application_waits_for_the_window_of_its_stream() -> None:
+    sent: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        for number in range(5):
+            await send(body(bytes(10 * KIB), more=True))
+            sent.append(number)
+        await send(body())
+
+    async def steps(client: Client) -> None:
+        small = frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 10 * KIB})
+        await client.send(small, headers(1), headers(3, get("/other")))
+        assert sorted(sent) == [0, 0, 1, 1]
+        await client.send(frames.window_update_frame(1, 40 * KIB))
+        assert client.responses[1].ended
+        assert len(client.responses[1].content) == 50 * KIB
+        assert len(client.responses[3].content) == 10 * KIB
+        await client.send(frames.rst_stream_frame(3, ErrorCode.CANCEL))
+
+    serve(app, steps)
+
+
+def test_an_application_that_writes_without_a_pause_meets_the_transport() -> None:
+    sent: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        for number in range(100):
+            await send(body(bytes(16 * KIB), more=True))
+            sent.append(number)
+        await send(body())
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30))
+        client.transport.stalled = True
+        await client.send(headers(1))
+        assert len(sent) < 20
+        assert not client.transport.reading, "who takes nothing gets no more questions answered"
+        for _ in range(100):
+            client.transport.take()
+            await turns(4)
+        assert client.responses[1].ended
+        assert client.transport.reading
+
+    serve(app, steps)
+
+
+def test_one_large_content_goes_out_in_bursts() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(1000 * KIB if scope["path"] == "/large" else 1))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30))
+        await client.send(headers(1, get("/large")), headers(3))
+        await turns(50)
+        assert len(client.responses[1].content) == 1000 * KIB
+        assert max(len(write) for write in client.transport.writes) < 100 * KIB
+
+    serve(app, steps)
+
+
+def test_windows_open_as_the_application_takes() -> None:
+    read = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/slow":
+            await read.wait()
+        await tell(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        slow = ((b":method", b"POST"), *get("/slow")[1:])
+        await client.send(headers(1, slow, ended=False), headers(3, POST, ended=False))
+        for _ in range(3):
+            await client.send(data(1, bytes(16 * KIB)), data(3, bytes(16 * KIB)))
+        updates = [frame for frame in client.received().of(frames.WINDOW_UPDATE) if frame.stream_id]
+        assert {frame.stream_id for frame in updates} == {3}
+        read.set()
+        await turns()
+        assert client.received().of(frames.WINDOW_UPDATE)[-1] == (8, 0, 1, (48 * KIB).to_bytes(4, "big"))
+
+    serve(app, steps)
+
+
+def test_content_in_tiny_pieces_takes_no_more_memory_than_its_size() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False))
+        for _ in range(100):
+            await client.send(data(1, b"xy") * 100)
+        (exchange,) = client.context.exchanges
+        assert len(exchange._request_body._chunks) < 256  # type: ignore[attr-defined]
+        assert exchange._request_body.buffered_bytes == 20_000  # type: ignore[attr-defined]
+        app.answer.set()
+        app.read.set()
+
+    app = Held()
+    serve(app, steps)
+
+
+# Resets
+
+
+def test_a_reset_cancels_the_task() -> None:
+    ends: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert ends == ["cancelled"]
+        assert client.context.exchanges == set()
+        assert client.is_open
+
+    assert serve(app, steps).log.exceptions == []
+
+
+def test_a_reset_before_the_first_step_of_the_task() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1), frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert client.context.exchanges == set()
+        await client.send(headers(3))
+        assert client.responses[3].ended
+
+    serve(ignore, steps)
+
+
+def test_an_application_that_ignores_its_cancellation_still_counts() -> None:
+    finish = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        while not finish.is_set():
+            try:
+                await finish.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1), headers(3))
+        await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL), headers(5))
+        assert client.received().resets == {5: ErrorCode.REFUSED_STREAM}
+        finish.set()
+        await turns()
+        await client.send(headers(7))
+        assert 7 not in client.received().resets
+
+    serve(app, steps, http2_max_concurrent_streams=2)
+
+
+def test_rapid_reset() -> None:
+    """CVE-2023-44487."""
+    begun: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        begun.append(scope["path"])
+        await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        attack = [
+            headers(2 * number + 1) + frames.rst_stream_frame(2 * number + 1, ErrorCode.CANCEL) for number in range(300)
+        ]
+        await client.send(*attack)
+        assert [code for _, code in client.goaways] == [ErrorCode.ENHANCE_YOUR_CALM]
+        assert not client.is_open
+        assert client.context.exchanges == set()
+        assert len(begun) <= 100
+
+    serve(app, steps)
+
+
+def test_send_after_a_reset_raises() -> None:
+    errors: list[BaseException] = []
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        try:
+            await go.wait()
+        except asyncio.CancelledError:
+            try:
+                await send(body(b"x"))
+            except OSError as error:
+                errors.append(error)
+            raise
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert len(errors) == 1
+
+    serve(app, steps)
+
+
+@pytest.mark.parametrize("how", ["the window", "the transport"])
+def test_a_reset_while_the_application_waits_to_write(how: str) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        while True:
+            await send(body(bytes(16 * KIB), more=True))
+
+    async def steps(client: Client) -> None:
+        if how == "the transport":
+            await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+            await client.send(frames.window_update_frame(0, 2**30))
+            client.transport.stalled = True
+        await client.send(headers(1))
+        if how == "the transport":
+            client.transport.stalled = False
+            client.transport.take()
+        await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert client.context.exchanges == set()
+
+    serve(app, steps)
+
+
+def test_a_response_before_the_end_of_its_request() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False))
+        assert client.responses[1].ended
+        await client.send(data(1, bytes(1000)), data(1, b"", ended=True))
+        assert client.received().resets == {}
+        await client.send(headers(3, POST, ended=False), data(3, b"x"))
+        await client.pass_time(3.0)
+        assert client.received().resets == {3: ErrorCode.NO_ERROR}
+        await client.send(data(3, b"x"), headers(5))
+        assert client.responses[5].ended
+
+    serve(ignore, steps, keepalive_seconds=60)
+
+
+def test_a_response_before_much_content() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [*POST, (b"content-length", b"1000000")], ended=False))
+        assert client.received().resets == {1: ErrorCode.NO_ERROR}
+        assert client.responses[1].ended
+
+    serve(ignore, steps)
+
+
+# Clocks
+
+
+def test_no_settings() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(frames.PREFACE)
+        await client.pass_time(SETTINGS_SECONDS - 1)
+        assert client.is_open
+        await client.pass_time(1 + 2 * TICK_SECONDS)
+        assert client.goaways == [(0, ErrorCode.PROTOCOL_ERROR)]
+        assert not client.is_open
+
+    serve(ignore, steps, begin=b"")
+
+
+def test_an_idle_connection_is_closed_with_a_goaway() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        await client.pass_time(1.5)
+        # What is no request does not keep a connection open.
+        await client.send(PING)
+        assert client.is_open
+        await client.pass_time(1.5)
+        assert client.goaways == [(1, ErrorCode.NO_ERROR)]
+        assert client.transport.eof_written
+        await client.pass_time(2.5)
+        assert client.transport.closed
+
+    serve(ignore, steps, keepalive_seconds=2.0)
+
+
+def test_a_header_block_that_never_ends() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        await client.send(frames.frame(frames.HEADERS, 0, 3, block(GET)))
+        for _ in range(7):
+            await client.pass_time(1.0)
+            await client.send(frames.frame(frames.CONTINUATION, 0, 3))
+        assert client.is_open
+        await client.pass_time(4.5)
+        assert client.goaways == [(1, ErrorCode.PROTOCOL_ERROR)]
+
+    app = Held()
+    serve(app, steps, keepalive_seconds=1.0)
+
+
+def test_a_stream_keeps_the_connection_open() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        await client.pass_time(30)
+        assert client.is_open
+        app.answer.set()
+        app.read.set()
+        await turns()
+        await client.pass_time(4)
+        assert not client.is_open
+
+    app = Held()
+    serve(app, steps, keepalive_seconds=2.0)
+
+
+def test_a_body_that_does_not_come() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False), headers(3, POST, ended=False))
+        for _ in range(3):
+            await client.pass_time(3.0)
+            await client.send(data(3, b"x"))
+        assert client.responses[1].status == 408
+        assert client.received().resets == {1: ErrorCode.NO_ERROR}
+        await client.send(data(3, b"", ended=True))
+        assert client.responses[3].content == b"POST / xxx"
+
+    serve(tell, steps, body_timeout_seconds=5.0)
+
+
+def test_a_window_that_stays_at_zero() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(1000))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 10}), headers(1), headers(3))
+        for _ in range(3):
+            await client.pass_time(3.0)
+            await client.send(frames.window_update_frame(3, 10))
+        await client.pass_time(1.0)
+        assert client.received().resets == {1: ErrorCode.CANCEL}
+        assert len(client.responses[3].content) == 40
+        assert client.is_open
+
+    serve(app, steps, write_timeout_seconds=5.0)
+
+
+def test_a_client_that_takes_nothing() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        while True:
+            await send(body(bytes(16 * KIB), more=True))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30))
+        client.transport.stalled = True
+        await client.send(headers(1))
+        await client.pass_time(6.5)
+        assert client.transport.aborted
+
+    serve(app, steps, write_timeout_seconds=5.0)
+
+
+def test_a_blocked_loop_costs_nobody_his_time() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False))
+        await client.block_loop(100.0)
+        await client.pass_time(1.0)
+        assert client.is_open
+        assert client.responses == {}
+        await client.send(data(1, b"x", ended=True))
+        assert client.responses[1].content == b"POST / x"
+
+    serve(tell, steps, body_timeout_seconds=5.0)
+
+
+# Ends
+
+
+def test_a_connection_error_ends_all_streams() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1), headers(3))
+        await client.send(data(0, b"x"))
+        assert client.goaways == [(3, ErrorCode.PROTOCOL_ERROR)]
+        assert client.context.exchanges == set()
+        assert client.transport.eof_written
+        await client.send(headers(5))
+        assert client.transport.reading
+        await client.pass_time(2.5)
+        assert client.transport.closed
+
+    client = serve(Held(), steps)
+    assert client.log.of("warning") == ["Refused request from 192.0.2.1: 400 bad-stream-identifier"]
+
+
+def test_bytes_without_end_behind_the_end() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(data(0, b"x"))
+        await client.send(bytes(65 * KIB))
+        assert client.transport.aborted
+
+    serve(ignore, steps)
+
+
+def test_a_drain_tells_twice_and_serves_what_comes_between() -> None:
+    """Section 6.8."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        client.context.begin_drain()
+        await turns()
+        assert client.goaways == [(ALL_STREAMS, ErrorCode.NO_ERROR)]
+        await client.send(headers(3))
+        client.context.end_grace()
+        await turns()
+        assert client.goaways == [(ALL_STREAMS, ErrorCode.NO_ERROR), (3, ErrorCode.NO_ERROR)]
+        await client.send(headers(5))
+        assert client.received().resets == {5: ErrorCode.REFUSED_STREAM}
+        assert client.is_open
+        app.answer.set()
+        app.read.set()
+        await turns()
+        assert client.responses[1].ended
+        assert client.responses[3].ended
+        assert client.transport.eof_written
+
+    app = Held()
+    serve(app, steps)
+
+
+def test_a_drain_of_an_idle_connection() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        client.context.begin_drain()
+        await turns()
+        assert client.is_open
+        client.context.end_grace()
+        await turns()
+        assert client.goaways == [(ALL_STREAMS, ErrorCode.NO_ERROR), (1, ErrorCode.NO_ERROR)]
+        assert not client.is_open
+
+    serve(ignore, steps)
+
+
+def test_a_connection_that_is_accepted_in_a_drain() -> None:
+    async def steps(client: Client) -> None:
+        client.context.draining = True
+        connection = Http2Connection(client.context)
+        transport = FakeTransport(client.loop, connection)
+        reader = Reader()
+        transport.feed(BEGIN + headers(1))
+        await turns()
+        reader.feed(bytes(transport.received))
+        assert reader.goaways == [(ALL_STREAMS, ErrorCode.NO_ERROR)]
+        assert reader.responses[1].ended
+        transport.lose()
+
+    serve(ignore, steps)
+
+
+def test_streams_are_told_of_a_drain() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert client.responses[1].reset == ErrorCode.INTERNAL_ERROR  # The application did not end its response.
+        assert not client.is_open
+
+    serve(stream, steps)
+
+
+def test_the_client_says_goodbye() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1), frames.goaway_frame(0, 0))
+        assert client.responses == {}
+        app.answer.set()
+        app.read.set()
+        await turns()
+        assert client.responses[1].ended
+        assert not client.is_open
+
+    app = Held()
+    serve(app, steps)
+
+
+def test_a_client_that_closes_its_sending_side_gets_its_answers() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1), headers(3, POST, ended=False))
+        client.transport.feed_eof()
+        await turns()
+        assert not client.transport.closed
+        app.answer.set()
+        app.read.set()
+        await turns()
+        assert client.responses[1].ended
+        assert client.responses[3].reset == ErrorCode.CANCEL
+        assert client.transport.closed
+
+    app = Held()
+    serve(app, steps)
+
+
+def test_a_client_that_goes() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        client.transport.lose()
+        app.read.set()
+        await turns()
+        assert app.disconnected
+        app.answer.set()
+        await turns()
+        assert len(app.errors) == 1
+
+    app = Held()
+    serve(app, steps)
+
+
+# Which version (section 3)
+
+
+@pytest.mark.parametrize("size", [1, 3, 15, 16, 24, 2**30])
+def test_prior_knowledge(size: int) -> None:
+    async def steps(client: Client) -> None:
+        whole = BEGIN + headers(1)
+        for begin in range(0, len(whole), size):
+            await client.send(whole[begin : begin + size])
+        assert client.responses[1].ended
+
+    serve(ignore, steps, begin=b"", negotiate=True)
+
+
+@pytest.mark.parametrize("size", [1, 3, 2**30])
+@pytest.mark.parametrize("first", ["GET", "PRI", "P"])
+def test_http_1_beside_it(first: str, size: int) -> None:
+    async def steps(client: Client) -> None:
+        whole = http1_request("/", method=first)
+        for begin in range(0, len(whole), size):
+            await client.send(whole[begin : begin + size])
+        assert bytes(client.transport.received).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    serve(ignore, steps, begin=b"", negotiate=True)
+
+
+@pytest.mark.parametrize("begin", [b"", b"PRI * HTTP"])
+def test_a_preface_that_drips(begin: bytes) -> None:
+    async def steps(client: Client) -> None:
+        for byte in begin:
+            await client.send(bytes((byte,)))
+            await client.pass_time(1.0)
+        await client.pass_time(11.0)
+        assert client.transport.closed
+
+    serve(ignore, steps, begin=b"", negotiate=True)
+
+
+class Tls:
+    """What `get_extra_info("ssl_object")` gives."""
+
+    def __init__(self, protocol: str | None) -> None:
+        self._protocol = protocol
+
+    def selected_alpn_protocol(self) -> str | None:
+        return self._protocol
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen", "is_http2"), [(True, "h2", True), (True, None, False), (True, "http/1.1", False)]
+)
+def test_alpn(offered: bool, chosen: str | None, is_http2: bool) -> None:
+    async def steps(client: Client) -> None:
+        if is_http2:
+            await client.send(BEGIN, headers(1))
+            assert client.responses[1].ended
+        else:
+            await client.send(http1_request("/"))
+            assert bytes(client.transport.received).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    serve(ignore, steps, begin=b"", negotiate=True, tls=Tls(chosen), http2=offered)
