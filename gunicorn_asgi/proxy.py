@@ -1,9 +1,11 @@
 """Who the client is where trusted proxies stand in between, its scheme, and where it sees the application."""
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Final
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from .asgi_types import Address, Field
@@ -14,10 +16,14 @@ _X_FORWARDED_FOR: Final = b"x-forwarded-for"
 _SCRIPT_NAME: Final = b"script_name"
 _PATH_INFO: Final = b"path_info"
 
-# Of clients, and of the combinations of scheme headers; with values up to this size, which a client may choose.
-_MAX_CACHED: Final = 4096
-_MAX_CACHED_SCHEMES: Final = 64
-_MAX_CACHED_BYTES: Final = 256
+_MAX_CACHED_HOSTS: Final = 4096
+
+# What is kept of names and values that clients choose is bounded in number and in size.
+_MAX_CACHED_SHAPES: Final = 1024
+_MAX_CACHED_NAMES: Final = 40
+_MAX_CACHED_NAMES_BYTES: Final = 1024
+_MAX_CACHED_ORIGINS: Final = 4096
+_MAX_CACHED_VALUES_BYTES: Final = 256
 
 # The outer form of a hop. Whether the digits make an address is left to `ipaddress`; what must not get there is a zone
 # id (`%` and any text), a length that nothing limits, and digits that are not ASCII.
@@ -25,6 +31,35 @@ _HOP: Final = re.compile(
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<ipv4>[0-9.]{7,15}))(?::(?P<port>[0-9]{1,5}))?"
     r"|(?P<bare>[0-9A-Fa-f:.]{2,45})"
 ).fullmatch
+
+
+Origins: TypeAlias = dict[Any, tuple[Address | None, str | None]]
+"""Client and scheme by the values of the fields that tell them."""
+
+
+class FieldShape:
+    """Which names in a request are of interest here. Clients send the same names again and again."""
+
+    __slots__ = ("has_underscore", "names", "origins", "values")
+
+    def __init__(self, has_underscore: bool, names: tuple[bytes, ...], origins: Origins) -> None:
+        self.has_underscore = has_underscore
+        self.names = names
+        """Of the fields that tell client and scheme, those that are there."""
+        self.values: Callable[[dict[bytes, bytes]], Any] = itemgetter(*names) if names else _nothing
+        self.origins = origins
+        """What their values were found to tell."""
+
+
+def _nothing(fields: dict[bytes, bytes]) -> None:
+    return None
+
+
+Shapes: TypeAlias = dict[tuple[bytes, ...], FieldShape | None]
+"""By the names of all fields; None where none of them is of interest."""
+
+UNSEEN: Final = FieldShape(True, (), {})
+"""The shape of a request whose names have not been seen before."""
 
 
 class TrustedProxies:
@@ -39,14 +74,14 @@ class TrustedProxies:
         "_forwarder_names",
         "_header_map",
         "_hops",
-        "_known_clients",
-        "_known_schemes",
         "_networks",
+        "_origins",
         "_root_path",
-        "_scheme_names",
         "_schemes",
         "_trusted_hosts",
         "header_names",
+        "trusted_shapes",
+        "untrusted_shapes",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -58,13 +93,12 @@ class TrustedProxies:
         self._all = False
         self._networks: list[IPv4Network | IPv6Network] = []
         self._schemes = settings.secure_scheme_headers
-        self._scheme_names = tuple(name for name, _ in self._schemes)
         self._trusted_hosts: dict[str, bool] = {}
-        self._known_clients: dict[bytes, Address | None] = {}
-        self._known_schemes: dict[tuple[bytes | None, ...], bool | None] = {}
-        self.header_names = frozenset((_X_FORWARDED_FOR, *self._scheme_names))
-        """Lower-case names of the headers that matter here, beside those with an underscore: a request without any of
-        them needs no `resolve`."""
+        self.header_names = frozenset((_X_FORWARDED_FOR, *(name for name, _ in self._schemes)))
+        """Lower-case names of the headers that tell client and scheme."""
+        self._origins: dict[tuple[bytes, ...], Origins] = {}
+        self.trusted_shapes: Shapes = {}
+        self.untrusted_shapes: Shapes = {}
         for entry in settings.forwarded_allow_ips:
             if entry == "*":
                 self._all = True
@@ -80,25 +114,38 @@ class TrustedProxies:
         """Whether `peer` may speak for others. One on a unix socket has no address and is trusted, as in Gunicorn."""
         return self._enabled and (peer is None or peer[1] is None or self._trusts_host(peer[0]))
 
-    def resolve(self, fields: dict[bytes, bytes], client: Address | None, scheme: str) -> tuple[Address | None, str]:
+    def new_shape(self, fields: dict[bytes, bytes], trusted: bool) -> "FieldShape | None":
+        """What the names of `fields` mean, kept in `trusted_shapes` or `untrusted_shapes` for the next such request."""
+        names = b"".join(fields)
+        present = tuple(sorted(self.header_names.intersection(fields))) if trusted else ()
+        has_underscore = b"_" in names
+        shape = None
+        if has_underscore or present:
+            shape = FieldShape(has_underscore, present, self._origins.setdefault(present, {}))
+        if len(fields) <= _MAX_CACHED_NAMES and len(names) <= _MAX_CACHED_NAMES_BYTES:
+            shapes = self.trusted_shapes if trusted else self.untrusted_shapes
+            if len(shapes) >= _MAX_CACHED_SHAPES:
+                shapes.clear()
+            shapes[tuple(fields)] = shape
+        return shape
+
+    def resolve(
+        self, shape: "FieldShape", fields: dict[bytes, bytes], client: Address | None, scheme: str
+    ) -> tuple[Address | None, str]:
         """Client and scheme of a request from a trusted peer whose own address is `client`.
 
         Raises RemoteProtocolError(400) when the scheme headers contradict each other.
         """
-        forwarded_for = fields.get(_X_FORWARDED_FOR)
-        if forwarded_for is not None:
-            # Clients come again with every request of theirs, and a list takes 5 us to read.
-            known_clients = self._known_clients
-            if forwarded_for in known_clients:
-                client = known_clients[forwarded_for] or client
-            else:
-                client = self._new_client(forwarded_for) or client
-        values = tuple(map(fields.get, self._scheme_names))
-        known_schemes = self._known_schemes
-        secure = known_schemes[values] if values in known_schemes else self._new_scheme(values)
-        if secure is not None:
-            scheme = "https" if secure else "http"
-        return client, scheme
+        values = shape.values(fields)
+        origin = shape.origins.get(values)
+        if origin is None:
+            origin = self._new_origin(shape, fields)
+            if sum(len(fields[name]) for name in shape.names) <= _MAX_CACHED_VALUES_BYTES:
+                if len(shape.origins) >= _MAX_CACHED_ORIGINS:
+                    shape.origins.clear()
+                shape.origins[values] = origin
+        forwarded_client, forwarded_scheme = origin
+        return forwarded_client or client, forwarded_scheme or scheme
 
     def map_names(self, headers: list[Field], fields: dict[bytes, bytes], trusted: bool) -> None:
         """Treat fields whose names have an underscore as `header_map` says, in place.
@@ -151,21 +198,11 @@ class TrustedProxies:
             raise RemoteProtocolError(400, "bad-forwarder-header")
         return path
 
-    def _new_client(self, forwarded_for: bytes) -> Address | None:
-        client = self._client(forwarded_for)
-        if len(forwarded_for) <= _MAX_CACHED_BYTES:
-            if len(self._known_clients) >= _MAX_CACHED:
-                self._known_clients.clear()
-            self._known_clients[forwarded_for] = client
-        return client
-
-    def _new_scheme(self, values: tuple[bytes | None, ...]) -> bool | None:
-        secure = self._scheme(values)
-        if sum(len(value) for value in values if value) <= _MAX_CACHED_BYTES:
-            if len(self._known_schemes) >= _MAX_CACHED_SCHEMES:
-                self._known_schemes.clear()
-            self._known_schemes[values] = secure
-        return secure
+    def _new_origin(self, shape: "FieldShape", fields: dict[bytes, bytes]) -> tuple[Address | None, str | None]:
+        client = None
+        if _X_FORWARDED_FOR in fields:
+            client = self._client(fields[_X_FORWARDED_FOR])
+        return client, self._scheme(fields)
 
     def _client(self, forwarded_for: bytes) -> Address | None:
         """The rightmost address that no trusted proxy has, since all to the left of it may be made up by a client.
@@ -188,21 +225,21 @@ class TrustedProxies:
                 return client
         return client
 
-    def _scheme(self, values: tuple[bytes | None, ...]) -> bool | None:
-        """Whether the values of the scheme headers mean https; None where there are none."""
-        secure: bool | None = None
-        for (_, secure_value), value in zip(self._schemes, values, strict=True):
-            if value is None:
+    def _scheme(self, fields: dict[bytes, bytes]) -> str | None:
+        """The scheme that the scheme headers name; None where there are none."""
+        schemes: set[str] = set()
+        for name, secure_value in self._schemes:
+            if name not in fields:
                 continue
             # A repeated field arrives here as one list, and each of its members must say the same.
-            for member in value.split(b","):
-                scheme = member.strip(b" \t")
+            for member in fields[name].split(b","):
+                value = member.strip(b" \t")
                 # Some proxies name the scheme of a WebSocket: Traefik sends wss.
-                is_secure = scheme == secure_value or (scheme == b"wss" and secure_value == b"https")
-                if secure is not None and secure is not is_secure:
-                    raise RemoteProtocolError(400, "contradicting-scheme-headers")
-                secure = is_secure
-        return secure
+                is_secure = value == secure_value or (value == b"wss" and secure_value == b"https")
+                schemes.add("https" if is_secure else "http")
+        if len(schemes) > 1:
+            raise RemoteProtocolError(400, "contradicting-scheme-headers")
+        return schemes.pop() if schemes else None
 
     def _trusts_host(self, host: str) -> bool:
         if self._all:
@@ -216,7 +253,7 @@ class TrustedProxies:
             # A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; the operator writes a.b.c.d.
             address = getattr(address, "ipv4_mapped", None) or address
             trusted = any(address in network for network in self._networks)
-            if len(self._trusted_hosts) >= _MAX_CACHED:
+            if len(self._trusted_hosts) >= _MAX_CACHED_HOSTS:
                 self._trusted_hosts.clear()
             self._trusted_hosts[host] = trusted
         return trusted
@@ -234,7 +271,7 @@ def _parse_hop(hop: str) -> Address | None:
     return host, port
 
 
-@lru_cache(maxsize=_MAX_CACHED)  # `ipaddress` needs 2 us, for clients that come again with every request.
+@lru_cache(maxsize=_MAX_CACHED_HOSTS)  # `ipaddress` needs 2 us, for clients that come again with every request.
 def _ip_version(host: str) -> int | None:
     """4 or 6; None where `host` is no IP address."""
     try:

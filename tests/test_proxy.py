@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gunicorn_asgi.asgi_types import Address, Field
 from gunicorn_asgi.errors import RemoteProtocolError, SettingsError
-from gunicorn_asgi.proxy import TrustedProxies
+from gunicorn_asgi.proxy import UNSEEN, TrustedProxies
 from gunicorn_asgi.settings import HeadLimits, Settings
 from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
 from tests.support.heads import read_request_head
@@ -22,14 +22,24 @@ def proxies(*allowed: str, **settings: Any) -> TrustedProxies:
     return TrustedProxies(Settings(forwarded_allow_ips=allowed, secure_scheme_headers=SECURE_SCHEMES, **settings))
 
 
+def resolve(
+    trusted: TrustedProxies, fields: dict[bytes, bytes], client: Address | None = PEER, scheme: str = "http"
+) -> tuple[Address | None, str]:
+    """As a connection does it that has a trusted peer."""
+    shape = trusted.trusted_shapes.get(tuple(fields), UNSEEN)
+    if shape is UNSEEN:
+        shape = trusted.new_shape(fields, trusted=True)
+    return (client, scheme) if shape is None else trusted.resolve(shape, fields, client, scheme)
+
+
 def client_of(
     forwarded_for: str | bytes, *allowed: str, peer: Address | None = PEER, hops: int | None = None
 ) -> Address | None:
     value = forwarded_for if isinstance(forwarded_for, bytes) else forwarded_for.encode("latin-1")
     trusted = proxies(*allowed, forwarded_hops=hops)
-    client, scheme = trusted.resolve({b"x-forwarded-for": value}, peer, "http")
+    client, scheme = resolve(trusted, {b"x-forwarded-for": value}, peer)
     assert scheme == "http"
-    assert trusted.resolve({b"x-forwarded-for": value}, peer, "http") == (client, scheme), "the second time is cached"
+    assert resolve(trusted, {b"x-forwarded-for": value}, peer) == (client, scheme), "the second time it is known"
     return client
 
 
@@ -37,7 +47,7 @@ def scheme_of(headers: list[tuple[bytes, bytes]], scheme: str = "http") -> str:
     """The scheme of a request with these header fields, as a connection finds it out."""
     lines = [b"GET / HTTP/1.1", b"Host: a", *(name + b": " + value for name, value in headers)]
     head = read_request_head(b"\r\n".join([*lines, b"", b""]), HttptoolsFieldParser(), HeadLimits())
-    client, scheme = proxies("10.0.0.1").resolve(head.fields, PEER, scheme)
+    client, scheme = resolve(proxies("10.0.0.1"), head.fields, PEER, scheme)
     assert client == PEER
     return scheme
 
@@ -113,10 +123,25 @@ def test_an_entry_that_is_no_address_is_refused_at_boot(entry: str) -> None:
     assert repr(entry) in str(error.value)
 
 
-def test_the_headers_that_matter_are_known_in_advance() -> None:
-    assert proxies().header_names == {
-        *(b"x-forwarded-for", b"x-forwarded-protocol", b"x-forwarded-proto", b"x-forwarded-ssl"),
-    }
+def test_requests_with_the_same_names_are_told_apart_by_who_sends_them() -> None:
+    trusted = proxies("10.0.0.1")
+    fields = {b"host": b"a", b"x-forwarded-for": b"192.0.2.7"}
+    for _ in range(2):
+        assert trusted.new_shape(fields, trusted=False) is None
+        shape = trusted.new_shape(fields, trusted=True)
+        assert shape is not None
+        assert (shape.names, shape.has_underscore) == ((b"x-forwarded-for",), False)
+
+
+def test_shapes_are_right_for_more_names_than_any_cache_holds() -> None:
+    trusted = proxies("10.0.0.1")
+    for number in range(3000):
+        name = b"x-%d" % number
+        assert trusted.new_shape({b"host": b"a", name: b""}, trusted=True) is None
+        assert trusted.new_shape({b"host": b"a", name + b"_": b""}, trusted=True) is not None
+    assert trusted.new_shape({b"x" * 5000 + b"_": b""}, trusted=False) is not None
+    assert len(trusted.trusted_shapes) <= 1024
+    assert not trusted.untrusted_shapes, "long names are not kept"
 
 
 # X-Forwarded-For
@@ -234,19 +259,19 @@ def test_with_an_asterisk_garbage_on_the_left_leaves_the_peer(garbage: str) -> N
 def test_repeated_fields_are_one_list() -> None:
     data = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 10.0.0.2\r\n\r\n"
     fields = read_request_head(data, HttptoolsFieldParser(), HeadLimits()).fields
-    assert proxies("10.0.0.0/8").resolve(fields, PEER, "http") == (("192.0.2.7", 0), "http")
+    assert resolve(proxies("10.0.0.0/8"), fields) == (("192.0.2.7", 0), "http")
 
 
 def test_without_forwarding_headers_client_and_scheme_stay() -> None:
     for scheme in ("http", "https"):
-        assert proxies("10.0.0.1").resolve({b"host": b"a"}, PEER, scheme) == (PEER, scheme)
+        assert resolve(proxies("10.0.0.1"), {b"host": b"a"}, PEER, scheme) == (PEER, scheme)
 
 
 def test_a_new_client_is_not_taken_for_a_known_one() -> None:
     trusted = proxies("10.0.0.0/8")
     for number in [*range(5000), *range(5)]:
         host = f"192.0.{number // 256}.{number % 256}"
-        assert trusted.resolve({b"x-forwarded-for": host.encode()}, PEER, "http") == ((host, 0), "http")
+        assert resolve(trusted, {b"x-forwarded-for": host.encode()}) == ((host, 0), "http")
 
 
 @pytest.mark.parametrize("allowed", ["*", "10.0.0.1", "0.0.0.0/0"])
@@ -352,7 +377,7 @@ def test_contradicting_scheme_headers_are_400(headers: list[tuple[bytes, bytes]]
 
 def test_client_and_scheme_are_found_together() -> None:
     fields = {b"x-forwarded-for": b"192.0.2.7", b"x-forwarded-proto": b"https"}
-    assert proxies("10.0.0.1").resolve(fields, PEER, "http") == (("192.0.2.7", 0), "https")
+    assert resolve(proxies("10.0.0.1"), fields) == (("192.0.2.7", 0), "https")
 
 
 # Names with an underscore

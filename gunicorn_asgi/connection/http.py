@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from ..asgi_types import Address, Field
 from ..errors import RemoteProtocolError
+from ..proxy import UNSEEN, FieldShape
 from .context import ServingContext
 from .transport import TransportProtocol
 
@@ -18,11 +19,11 @@ class HttpConnection(TransportProtocol):
     Where a request comes from is found out so, inline since nearly every request goes through here:
 
         client, scheme, root_path = self._client, self._scheme, context.root_path
-        if len(fields) > 1 and (b"_" in b"".join(fields) or not self._forwarding_names.isdisjoint(fields)):
-            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+        if len(fields) > 1 and (shape := self._shapes.get(tuple(fields), UNSEEN)) is not None:
+            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path, shape)
     """
 
-    __slots__ = ("_extensions", "_forwarding_names", "_scheme", "_trusted")
+    __slots__ = ("_extensions", "_forwarding_names", "_scheme", "_shapes", "_trusted")
 
     def __init__(self, context: ServingContext) -> None:
         super().__init__(context)
@@ -32,6 +33,8 @@ class HttpConnection(TransportProtocol):
         self._trusted = False
         self._forwarding_names = frozenset[bytes]()
         """Names of fields for which `_forwarded` is needed, beside all with an underscore."""
+        self._shapes = context.proxies.untrusted_shapes
+        """What the names of all fields of a request mean, from this peer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -41,9 +44,15 @@ class HttpConnection(TransportProtocol):
         if proxies.trusts(self._client):
             self._trusted = True
             self._forwarding_names = proxies.header_names
+            self._shapes = proxies.trusted_shapes
 
     def _forwarded(
-        self, headers: list[Field], fields: dict[bytes, bytes], path: str, raw_path: bytes
+        self,
+        headers: list[Field],
+        fields: dict[bytes, bytes],
+        path: str,
+        raw_path: bytes,
+        shape: FieldShape = UNSEEN,
     ) -> tuple[Address | None, str, str, str, bytes]:
         """Client, scheme, root path, path and raw path of a request with fields that a proxy may have set.
 
@@ -51,14 +60,17 @@ class HttpConnection(TransportProtocol):
         contradict each other or are refused.
         """
         context, client, scheme = self._context, self._client, self._scheme
-        root_path = context.root_path
-        proxies = context.proxies
-        has_underscore = b"_" in b"".join(fields)
-        if has_underscore:
+        root_path, proxies = context.root_path, context.proxies
+        if shape is UNSEEN:
+            known = proxies.new_shape(fields, self._trusted)
+            if known is None:
+                return client, scheme, root_path, path, raw_path
+            shape = known
+        if shape.names:
+            client, scheme = proxies.resolve(shape, fields, client, scheme)
+        if shape.has_underscore:
             proxies.map_names(headers, fields, self._trusted)
-        if self._trusted:
-            client, scheme = proxies.resolve(fields, client, scheme)
-            if has_underscore:
+            if self._trusted:
                 root_path, path, raw_path = proxies.mount(headers, fields, path, raw_path)
         return client, scheme, root_path, path, raw_path
 

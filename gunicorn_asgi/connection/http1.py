@@ -17,6 +17,7 @@ from typing import Final
 
 from ..asgi_types import Address, Field, ResponseFields
 from ..errors import ClientDisconnected, RemoteProtocolError
+from ..proxy import UNSEEN
 from ..scope import build_http_scope
 from ..wire.headers import accepts_trailers
 from ..wire.http1_body import BodyDecoder, body_decoder
@@ -147,12 +148,14 @@ class Http1Connection(HttpConnection):
                 client, scheme = self._known_origin
             else:
                 client, scheme = self._client, self._scheme
-                has_underscore = False
-                # Host alone is none of them, and quicker to see.
+                shape = None
+                # Host alone says nothing, and is quicker to see.
                 if len(fields) > 1:
-                    has_underscore = b"_" in b"".join(fields)
-                    if has_underscore or not self._forwarding_names.isdisjoint(fields):
-                        client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+                    shape = self._shapes.get(tuple(fields), UNSEEN)
+                    if shape is not None:
+                        client, scheme, root_path, path, raw_path = self._forwarded(
+                            headers, fields, path, raw_path, shape
+                        )
                     if (
                         b"upgrade" in fields
                         and context.settings.websockets
@@ -162,7 +165,8 @@ class Http1Connection(HttpConnection):
                             method, fields, body_length, per_message_deflate=context.settings.ws_per_message_deflate
                         )
                 # Fields with an underscore may have been dropped, or have changed more than the origin.
-                self._known_fields = NO_FIELDS if has_underscore or handshake is not None else section
+                may_change = handshake is not None or (shape is not None and shape.has_underscore)
+                self._known_fields = NO_FIELDS if may_change else section
                 self._known_origin = client, scheme
         except RemoteProtocolError as error:
             self._refuse(error)
