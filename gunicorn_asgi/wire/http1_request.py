@@ -148,6 +148,9 @@ def _read_fields(lines: bytes, parser: FieldParser, limits: HeadLimits) -> Field
             parser.reset()
     except RemoteProtocolError:
         parser.reset()
+        # A head that comes in pieces is refused for its size before anybody looks at the fields.
+        if head.count(b"\r\n") - 2 > limits.fields:
+            raise RemoteProtocolError(431, "too-many-fields") from None
         raise
     expects_continue = b"expect" in fields and is_http_11 and fields[b"expect"].lower() == b"100-continue"
     return lines, "1.1" if is_http_11 else "1.0", headers, fields, body_length, keep_alive, expects_continue

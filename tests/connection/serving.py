@@ -11,6 +11,7 @@ from gunicorn_asgi.asgi_types import Application, HTTPScope, SendMessage
 from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire.http1_httptools import HttptoolsFieldParser
+from gunicorn_asgi.wire.http1_request import FieldParser
 
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -129,13 +130,14 @@ def serving_context(
     task_context: contextvars.Context | None = None,
     last_exchange: int = 0,
     on_last_exchange: Callable[[], None] = lambda: None,
+    field_parser: FieldParser | None = None,
 ) -> ServingContext:
     """A context on the running loop."""
     return ServingContext(
         app=app,
         settings=settings or Settings(),
         loop=asyncio.get_running_loop(),
-        field_parser=HttptoolsFieldParser(),
+        field_parser=field_parser or HttptoolsFieldParser(),
         error_log=log or RecordingLog(),
         access_log=access_log,
         state={},
