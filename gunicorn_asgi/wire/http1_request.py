@@ -149,7 +149,7 @@ def _read_fields(lines: bytes, parser: FieldParser, limits: HeadLimits) -> Field
     except RemoteProtocolError:
         parser.reset()
         # A head that comes in pieces is refused for its size before anybody looks at the fields.
-        if head.count(b"\r\n") - 2 > limits.fields:
+        if lines.count(b"\r\n") - 2 > limits.fields:
             raise RemoteProtocolError(431, "too-many-fields") from None
         raise
     expects_continue = b"expect" in fields and is_http_11 and fields[b"expect"].lower() == b"100-continue"
