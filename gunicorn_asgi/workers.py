@@ -15,6 +15,7 @@ from .event_loop import loop_factory
 from .fleet import Member
 from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
 from .life_cycle import LifeCycle
+from .request_hooks import with_hooks
 from .server import Server
 from .wire.http1_request import FieldParser
 
@@ -106,7 +107,7 @@ class Worker(LifeCycle):
         plan = self._plan
         self._accesses = self._access_log(loop)
         return Server(
-            app=self.wsgi,
+            app=with_hooks(self.wsgi, self, self._hook("pre_request"), self._hook("post_request"), self.log),
             settings=plan.settings,
             sockets=[listener.sock for listener in self.sockets],
             ssl_context=ssl_context_from(self.cfg, plan.tls, self.config),
@@ -116,6 +117,11 @@ class Worker(LifeCycle):
             heartbeat=self.beat,
             member=member,
         )
+
+    def _hook(self, name: str) -> Callable[..., Any] | None:
+        """A hook of Gunicorn; None where it is the default, which does nothing."""
+        setting = self.cfg.settings[name]
+        return None if setting.get() is setting.default else setting.get()
 
     def close_logs(self) -> None:
         """See `LifeCycle.close_logs`."""

@@ -30,6 +30,7 @@ LAYERS = (
         "gunicorn_asgi.blocked_loop",
         "gunicorn_asgi.process_exit",
         "gunicorn_asgi.failed_application",
+        "gunicorn_asgi.request_hooks",
     ),
     ("gunicorn_asgi.connection",),
     ("gunicorn_asgi.scope", "gunicorn_asgi.proxy", "gunicorn_asgi.access_log", "gunicorn_asgi.metrics"),

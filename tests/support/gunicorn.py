@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,12 +37,18 @@ _names = itertools.count()
 class Gunicorn:
     """A running master with its workers."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", log_path: Path, bind: str) -> None:
         self._process = process
         self._log_path = log_path
-        listening = self.wait_for_log(r"Listening at: (?:https?://(?P<host>\S+):(?P<port>\d+)|unix:(?P<path>\S+))")
+        listening = self.wait_for_log(
+            r"Listening at: (?:https?://(?P<host>\S+):(?P<port>\d+)|unix:(?P<path>\S+)|(?P<workers> \())"
+        )
         self.wait_for_log("Booting worker")
-        self.address: Address = listening["path"] or (listening["host"], int(listening["port"]))
+        if listening["workers"]:  # With --reuse-port only they listen.
+            host, _, port = bind.rpartition(":")
+            self.address: Address = (host, int(port))
+        else:
+            self.address = listening["path"] or (listening["host"], int(listening["port"]))
 
     @property
     def pid(self) -> int:
@@ -148,7 +155,7 @@ class GunicornStarter:
             self._xprocess.getinfo(name).terminate(timeout=STOP_SECONDS)
             raise
         process = self._xprocess.resources[-1].popen
-        gunicorn = Gunicorn(process, Path(str(log_path)))
+        gunicorn = Gunicorn(process, Path(str(log_path)), bind)
         self._running.append(gunicorn)
         return gunicorn
 
@@ -196,13 +203,22 @@ def reset_peak_memory(pid: int) -> int:
     return peak_memory_bytes(pid)
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
 def open_files(pid: int) -> int:
     return psutil.Process(pid).num_fds()
 
 
 def _command(app: str, options: tuple[str, ...], worker: str, bind: str) -> list[str]:
     target = app if ":" in app else f"{app}:app"
-    command = [sys.executable, "-m", "gunicorn", "--bind", bind, "--worker-class", worker]
+    # Not `-m gunicorn`: with that, a master that SIGUSR2 starts would find Gunicorn's own modules at the top level.
+    program = str(Path(sys.executable).with_name("gunicorn"))
+    command = [sys.executable, program, "--bind", bind, "--worker-class", worker]
     if "control_socket_disable" in KNOWN_SETTINGS:
         # Its default path is the same for all servers of a user.
         command.append("--no-control-socket")
