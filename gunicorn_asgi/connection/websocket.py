@@ -240,15 +240,15 @@ class WebSocketConnection(TransportProtocol):
             self._end(code, reason)
             self._close_transport()
             return
-        ping, reader.ping = reader.ping, None
+        pings, reader.pings = reader.pings, []
         pong, reader.pong = reader.pong, None
         if self._state is not _OPEN:
             return
-        if ping is not None:
+        if pings:
             if self.write_gate.closed:
-                self._unanswered_ping = ping
+                self._unanswered_ping = pings[-1]
             else:
-                self._transport.write(encode_pong(ping))
+                self._transport.write(b"".join(map(encode_pong, pings)))
         if self._awaits_pong and pong == self._ping_payload:
             self._await_ping()
 

@@ -5,7 +5,7 @@ read in one pass over what has arrived, with no object but the message itself. E
 part is there, a fragmented or compressed message, goes through a message under construction, piece by piece as it
 arrives: bad UTF-8 and a message that is too large, also one that only inflates to be, are found with the first byte
 that shows it, and nothing is stored twice. And what a client may send without end is bounded: messages that nobody
-takes (the reader stops and keeps the rest), fragments that carry nothing, pings (only the newest wants an answer).
+takes (the reader stops and keeps the rest), fragments that carry nothing, pings (of many, only the newest is answered).
 """
 
 import codecs
@@ -27,6 +27,9 @@ MAX_FRAGMENTS: Final = 1024
 small pieces is served, one that sends fragments for their own sake is not."""
 
 MIN_FRAGMENT_BYTES: Final = 64
+
+MAX_PINGS: Final = 16
+"""Pings that arrive at once before only the newest is answered. No client needs more than one; some test with ten."""
 
 MAX_REASON_BYTES: Final = 123
 """What a close frame has room for behind its code."""
@@ -71,6 +74,7 @@ class FrameReader:
         "_deflate",
         "_discarding",
         "_final",
+        "_flooded",
         "_fragments",
         "_is_text",
         "_large_bytes",
@@ -87,7 +91,7 @@ class FrameReader:
         "_whole_frames",
         "closed",
         "ended",
-        "ping",
+        "pings",
         "pong",
         "stopped",
     )
@@ -120,10 +124,11 @@ class FrameReader:
         self._fragments = 0
         self._decoder = _utf8_decoder()
         self._large_bytes = 0
+        self._flooded = False
         self._discarding = False
         self._whole_frames = True
-        self.ping: bytes | None = None
-        """Payload of the newest ping that has no answer."""
+        self.pings: list[bytes] = []
+        """Payloads of the pings that have come; of many at once only the newest (RFC 6455 section 5.5.3)."""
         self.pong: bytes | None = None
         """Payload of the newest pong."""
         self.closed: tuple[int, str] | None = None
@@ -157,7 +162,7 @@ class FrameReader:
         self._max_bytes = sys.maxsize
 
     def feed(self, data: bytes) -> bool:
-        """Read what has arrived. True if `ping`, `pong` or `closed` has been set.
+        """Read what has arrived. True if `pings`, `pong` or `closed` has been set.
 
         Raises WebSocketError, after which nothing more may be fed: PROTOCOL_ERROR, INVALID_DATA for text that is not
         UTF-8, TOO_BIG.
@@ -166,7 +171,7 @@ class FrameReader:
         if self._pending:
             data = self._pending + data
             self._pending = b""
-        self.stopped = False
+        self.stopped = self._flooded = False
         if self.ended:
             return False
         if not messages:
@@ -249,7 +254,11 @@ class FrameReader:
 
     def _control_frame(self, opcode: int, payload: bytes) -> None:
         if opcode == _PING:
-            self.ping = payload
+            if len(self.pings) >= MAX_PINGS:
+                self._flooded = True
+            if self._flooded:
+                self.pings.clear()
+            self.pings.append(payload)
         elif opcode == _PONG:
             self.pong = payload
         else:

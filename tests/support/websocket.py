@@ -101,6 +101,9 @@ def _frame_at_the_start_of(data: bytes) -> tuple[Frame, int]:
 class WebSocketClient(Connection):
     """On a real socket. Every read fails after a while instead of hanging."""
 
+    def __enter__(self) -> "WebSocketClient":
+        return self
+
     def open(self, target: str = "/", fields: str = "") -> Response:
         """Shake hands; the answer, whatever it is."""
         self.send(handshake(target, fields))

@@ -17,6 +17,7 @@ from gunicorn_asgi.wire.websocket_deflate import DeflateParameters, PerMessageDe
 from gunicorn_asgi.wire.websocket_frames import (
     BINARY_HEADS,
     MAX_FRAGMENTS,
+    MAX_PINGS,
     MIN_FRAGMENT_BYTES,
     TEXT_HEADS,
     FrameReader,
@@ -73,12 +74,12 @@ class Reading:
             except WebSocketError as error:
                 self.error = error
                 break
-            assert told == (reader.ping is not None or reader.pong is not None or reader.closed is not self.closed)
-            if reader.ping is not None:
-                self.pings.append(reader.ping)
+            assert told == (bool(reader.pings) or reader.pong is not None or reader.closed is not self.closed)
+            self.pings += reader.pings
             if reader.pong is not None:
                 self.pongs.append(reader.pong)
-            reader.ping = reader.pong = None
+            reader.pings = []
+            reader.pong = None
             self.closed = reader.closed
         return self
 
@@ -381,6 +382,15 @@ def test_pieces_of_a_dripping_message_are_joined_now_and_then() -> None:
     for opcode, expected in ((BINARY, content), (TEXT, content.decode())):
         data = frame(opcode, content)
         assert Reading().feed(*(data[i : i + 1] for i in range(len(data)))).contents == [expected]
+
+
+@pytest.mark.parametrize(
+    ("count", "answered"), [(1, 1), (10, 10), (MAX_PINGS, MAX_PINGS), (MAX_PINGS + 1, 1), (1000, 1)]
+)
+def test_of_many_pings_the_newest_counts(count: int, answered: int) -> None:
+    reading = Reading().feed(b"".join(frame(PING, b"%d" % number) for number in range(count)))
+    assert len(reading.pings) == answered
+    assert reading.pings[-1] == b"%d" % (count - 1)
 
 
 # After our close
