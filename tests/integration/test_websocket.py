@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import time
 import zlib
@@ -307,4 +308,20 @@ def test_a_drain_closes_with_1012(gunicorns: GunicornStarter, tmp_path: Any, wor
         assert client.is_closed_by_server()
     assert server.wait() == 0
     assert "end-drained" in notes.read_text()
-    assert "cancelled" not in server.log
+    assert not re.search(r"[1-9]\d* (requests were )?cancelled", server.log)
+
+
+def test_handshakes_count_for_max_requests(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("websocket_probe", "--max-requests", "3", "--graceful-timeout", "10")
+    clients = [opened(server, "/echo") for _ in range(3)]
+    for client in clients:
+        with client:
+            assert client.read_close().code == 1012
+            client.send_frame(CLOSE, b"\x03\xf4")
+            assert client.is_closed_by_server()
+    server.wait_for_log(r"(?s)Booting worker.*Booting worker")
+    with opened(server, "/echo") as client:
+        client.send_frame(TEXT, b"again")
+        assert client.read_frame().payload == b"again"
+    assert len(set(server.worker_pids)) == 2
+    assert not re.search("Traceback", server.log)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, StreamingResponse
 
 from .contents import DOCUMENT, FILE, PIECES
@@ -37,3 +37,23 @@ async def upload(request: Request) -> Response:
 @app.get("/error")
 async def error() -> None:
     raise ValueError("raised on purpose")
+
+
+@app.websocket("/echo")
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept(subprotocol=websocket.scope["subprotocols"][0], headers=[(b"x-framework", b"fastapi")])
+    try:
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+    except WebSocketDisconnect:
+        pass
+
+
+@app.websocket("/denied")
+async def denied(websocket: WebSocket) -> None:
+    raise HTTPException(status_code=401, detail="who are you?", headers={"x-why": "because"})
+
+
+@app.websocket("/closed")
+async def closed(websocket: WebSocket) -> None:
+    await websocket.close()

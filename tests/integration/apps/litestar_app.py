@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from litestar import Litestar, Request, Response, get, head, post
+from litestar import Litestar, Request, Response, WebSocket, get, head, post, websocket
+from litestar.exceptions import WebSocketDisconnect
 from litestar.response import File, Stream
 
 from .contents import DOCUMENT, FILE, PIECES
@@ -43,4 +44,19 @@ async def error() -> None:
     raise ValueError("raised on purpose")
 
 
-app = Litestar([document, document_head, stream, file, upload, error], request_max_body_size=None)
+@websocket("/echo")
+async def echo(socket: WebSocket[Any, Any, Any]) -> None:
+    await socket.accept(subprotocols=socket.scope["subprotocols"][0], headers={"x-framework": "litestar"})
+    try:
+        while True:
+            await socket.send_text(await socket.receive_text())
+    except WebSocketDisconnect:
+        pass
+
+
+@websocket("/closed")
+async def closed(socket: WebSocket[Any, Any, Any]) -> None:
+    await socket.close()
+
+
+app = Litestar([document, document_head, stream, file, upload, error, echo, closed], request_max_body_size=None)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from .contents import DOCUMENT, FILE, PIECES
 
@@ -34,6 +35,20 @@ async def error(request: Request) -> Response:
     raise ValueError("raised on purpose")
 
 
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept(subprotocol=websocket.scope["subprotocols"][0], headers=[(b"x-framework", b"starlette")])
+    while True:
+        await websocket.send_text(await websocket.receive_text())
+
+
+async def denied(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(Response("who are you?", status_code=401, headers={"x-why": "because"}))
+
+
+async def closed(websocket: WebSocket) -> None:
+    await websocket.close()
+
+
 app = Starlette(
     routes=[
         Route("/json", document),
@@ -41,5 +56,8 @@ app = Starlette(
         Route("/file", file),
         Route("/upload", upload, methods=["POST"]),
         Route("/error", error),
+        WebSocketRoute("/echo", echo),
+        WebSocketRoute("/denied", denied),
+        WebSocketRoute("/closed", closed),
     ]
 )
