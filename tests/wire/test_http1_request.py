@@ -20,6 +20,7 @@ from gunicorn_asgi.wire.http1_request import (
     CHUNKED,
     HEAD_END,
     FieldParser,
+    IncompleteHead,
 )
 from tests.support.heads import RequestHead, check_incomplete_head, read_request_head
 
@@ -46,15 +47,20 @@ def parser(make_parser: ParserFactory) -> FieldParser:
 @pytest.fixture(params=["whole", "byte by byte"])
 def receive(request: pytest.FixtureRequest, parser: FieldParser) -> Receive:
     """Receive bytes as a connection does: wait for the end of the head, refuse early what is lost already."""
-    step = 1 if request.param == "byte by byte" else 2**20
+    byte_by_byte = request.param == "byte by byte"
 
     def receive(data: bytes, limits: HeadLimits = DEFAULT) -> RequestHead:
-        for received in range(min(step, len(data)), len(data) + step, step):
-            end = data.find(HEAD_END, 0, received)
-            if end >= 0:
-                return read_request_head(data[: end + len(HEAD_END)], parser, limits)
-            check_incomplete_head(data[:received], limits)
-        pytest.fail("neither a whole head nor refused")
+        end = data.find(HEAD_END)
+        before_end = len(data) if end < 0 else end + len(HEAD_END) - 1
+        if byte_by_byte:
+            incomplete_head = IncompleteHead(limits)
+            for received in range(1, before_end + 1):
+                incomplete_head.check(data[:received])
+        elif end < 0:
+            check_incomplete_head(data, limits)
+        if end < 0:
+            pytest.fail("neither a whole head nor refused")
+        return read_request_head(data[: end + len(HEAD_END)], parser, limits)
 
     return receive
 
