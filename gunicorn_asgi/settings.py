@@ -190,8 +190,11 @@ class Settings:
     http2: bool = False
     """Whether HTTP/2 is offered over TLS, by ALPN."""
 
-    http2_cleartext: bool = False
-    """Whether HTTP/2 is spoken without TLS: by prior knowledge, and by `Upgrade: h2c`."""
+    http2_cleartext: Literal["off", "prior-knowledge", "upgrade", "both"] = "off"
+    """How HTTP/2 may begin without TLS: by its preface, or by `Upgrade: h2c` (Gunicorn: http2_cleartext)."""
+
+    http2_cleartext_peers: Literal["trusted", "all"] = "trusted"
+    """Who may do so: those in `forwarded_allow_ips`, as Gunicorn has it, or everybody, as with H2CWorker."""
 
     http2_max_concurrent_streams: int = 100
     """Streams that a client may have open on one connection (Gunicorn: http2_max_concurrent_streams)."""

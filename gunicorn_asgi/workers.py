@@ -1,6 +1,7 @@
 """The worker classes that `gunicorn -k` names: Gunicorn's life cycle around our server."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 from collections.abc import Callable
@@ -34,6 +35,9 @@ class Worker(LifeCycle):
 
     loop: ClassVar[Literal["auto", "asyncio"]] = "auto"
     """The event loop, unless the option `loop` names another; `auto` is uvloop where it is installed."""
+
+    http2_cleartext: ClassVar[bool] = False
+    """Whether every client may speak HTTP/2 without TLS, whatever Gunicorn's setting of this name says."""
 
     _options_from: ClassVar[str | None] = None
 
@@ -98,7 +102,11 @@ class Worker(LifeCycle):
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         """See `LifeCycle.make_loop`."""
-        plan = self._plan = plan_from(self.cfg, self.config)
+        plan = plan_from(self.cfg, self.config)
+        if self.http2_cleartext:
+            settings = dataclasses.replace(plan.settings, http2_cleartext="both", http2_cleartext_peers="all")
+            plan = dataclasses.replace(plan, settings=settings)
+        self._plan = plan
         self.executor_threads = plan.settings.executor_threads
         return loop_factory(_loop_of(type(self), plan), self.log)()
 
@@ -106,11 +114,14 @@ class Worker(LifeCycle):
         """See `LifeCycle.make_server`."""
         plan = self._plan
         self._accesses = self._access_log(loop)
+        ssl_context = ssl_context_from(self.cfg, plan.tls, self.config)
+        if ssl_context is not None and plan.settings.http2:
+            ssl_context.set_alpn_protocols(["h2", "http/1.1"])
         return Server(
             app=with_hooks(self.wsgi, self, self._hook("pre_request"), self._hook("post_request"), self.log),
             settings=plan.settings,
             sockets=[listener.sock for listener in self.sockets],
-            ssl_context=ssl_context_from(self.cfg, plan.tls, self.config),
+            ssl_context=ssl_context,
             field_parser=self._field_parser(plan),
             error_log=self.log,
             access_log=self._accesses,
@@ -189,5 +200,13 @@ class H11Worker(Worker):
     loop = "asyncio"
 
 
+class H2CWorker(Worker):
+    """HTTP/2 without TLS, by prior knowledge or `Upgrade: h2c`, and HTTP/1.1 on the same port: behind a proxy or load
+    balancer that ends TLS and speaks HTTP/2 to its backends."""
+
+    http2_cleartext = True
+
+
 UvicornWorker = Worker
 UvicornH11Worker = H11Worker
+UvicornH2CWorker = H2CWorker

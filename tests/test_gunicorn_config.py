@@ -121,7 +121,7 @@ SETTINGS = [
     pytest.param({"asgi_lifespan": "off"}, {"lifespan": "off"}, id="asgi_lifespan", marks=has("asgi_lifespan")),
     pytest.param({"http_protocols": "h2,h1"}, {"http2": True}, id="http_protocols", marks=has("http_protocols")),
     pytest.param(
-        {"http2_cleartext": "both"}, {"http2_cleartext": True}, id="http2_cleartext", marks=has("http2_cleartext")
+        {"http2_cleartext": "both"}, {"http2_cleartext": "both"}, id="http2_cleartext", marks=has("http2_cleartext")
     ),
     pytest.param(
         {

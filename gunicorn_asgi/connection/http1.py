@@ -24,6 +24,7 @@ from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import (
     HEAD_END,
     NO_FIELDS,
+    FieldSection,
     IncompleteHead,
     read_request_head,
     skip_empty_lines,
@@ -37,11 +38,14 @@ from ..wire.http1_response import (
     encode_last_chunk,
     plain_answer,
 )
+from ..wire.http2_request import UNKNOWN_LENGTH as UNKNOWN_CONTENT_LENGTH
+from ..wire.http2_upgrade import SWITCHING, http2_settings, without_upgrade
 from ..wire.websocket_handshake import asks_for_websocket, read_http1_handshake
 from .clock import NEVER
 from .context import MEMORY_SECONDS, ServingContext
 from .exchange import Exchange, ExchangeState
 from .http import HttpConnection
+from .http2 import Http2Connection
 from .websocket import WebSocketConnection
 from .websocket_exchange import WebSocketExchange
 
@@ -151,6 +155,8 @@ class Http1Connection(HttpConnection):
                 shape = None
                 # Host alone says nothing, and is quicker to see.
                 if len(fields) > 1:
+                    if b"upgrade" in fields and self._switch_to_http2(method, path, raw_path, query, section, rest):
+                        return
                     shape = self._shapes.get(tuple(fields), UNSEEN)
                     if shape is not None:
                         client, scheme, root_path, path, raw_path = self._forwarded(
@@ -206,6 +212,33 @@ class Http1Connection(HttpConnection):
             self._pending = rest
             if rest:
                 self._limit_pending()
+
+    def _switch_to_http2(
+        self, method: str, path: str, raw_path: bytes, query: bytes, section: FieldSection, rest: bytes
+    ) -> bool:
+        """Go on as HTTP/2 where the request asks for it and the settings allow it (`Upgrade: h2c`)."""
+        context, transport = self._context, self._transport
+        settings = context.settings
+        _, http_version, headers, fields, body_length, _, _ = section
+        if settings.http2_cleartext not in ("upgrade", "both") or self._scheme == "https":
+            return False
+        if settings.http2_cleartext_peers == "trusted" and not self._trusted:
+            return False
+        payload = http2_settings(fields, http_version, body_length)
+        if payload is None:
+            return False
+        transport.write(SWITCHING)
+        context.connections.discard(self)
+        self._pending = b""
+        self._reading = _LINGER
+        headers = without_upgrade(headers)
+        connection = Http2Connection(context)
+        transport.set_protocol(connection)
+        head = method, path, raw_path, query, headers, dict(headers), UNKNOWN_CONTENT_LENGTH, b""
+        connection.begin_upgraded(transport, payload, head)
+        if rest:
+            connection.data_received(rest)
+        return True
 
     def _receive_other(self, data: bytes) -> None:
         if self._reading is _BODY:

@@ -20,6 +20,7 @@ from enum import Enum, auto
 from typing import Final
 
 from ..errors import RemoteProtocolError
+from ..proxy import UNSEEN
 from ..scope import build_http_scope
 from ..wire import http2_frames as frames
 from ..wire.headers import accepts_trailers
@@ -96,6 +97,24 @@ class Http2Connection(HttpConnection):
         self._flush()
         context.connections.add(self)
 
+    def begin_upgraded(self, transport: asyncio.Transport, settings_payload: bytes, head: RequestHead) -> None:
+        """Take over from HTTP/1 after `Upgrade: h2c`: `head` is the request of stream 1, without content.
+
+        The preface of the client is still to come.
+        """
+        self.connection_made(transport)
+        endpoint = self._endpoint
+        endpoint.rules.noted = True  # Nobody has looked for forwarding headers yet.
+        try:
+            endpoint.begin_upgraded(settings_payload)
+            endpoint.streams.open[1] = self.on_request(1, head, ended=True)
+        except Http2Error as error:
+            self._fail(error)
+        except RemoteProtocolError as error:
+            self.on_refused_request(1, error, ended=True)
+        else:
+            self._watch_clock()
+
     def data_received(self, data: bytes) -> None:
         if self._awaiting is Awaiting.CLOSE:
             self._discard(data)
@@ -159,9 +178,9 @@ class Http2Connection(HttpConnection):
         headers = headers.copy()
         client, scheme, root_path = self._client, self._scheme, context.root_path
         endpoint = self._endpoint
-        if endpoint.rules.noted:
+        if endpoint.rules.noted and (shape := self._shapes.get(tuple(fields), UNSEEN)) is not None:
             fields = fields.copy()
-            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path)
+            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path, shape)
         extensions = self._extensions.copy()
         if b"te" in fields and accepts_trailers(fields):
             extensions["http.response.trailers"] = {}

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Final
 
+from ..wire.http1_response import plain_answer
 from ..wire.http2_frames import PREFACE
 from .clock import NEVER
 from .context import ServingContext
@@ -20,7 +21,7 @@ _PREFACE_LINE: Final = PREFACE[:16]
 def protocol_factory(context: ServingContext) -> Callable[[], asyncio.Protocol]:
     """Makes the protocol of one accepted socket."""
     settings = context.settings
-    if settings.http2 or settings.http2_cleartext:
+    if settings.http2 or settings.http2_cleartext in ("prior-knowledge", "both"):
         return functools.partial(Negotiation, context)
     return functools.partial(Http1Connection, context)
 
@@ -37,25 +38,42 @@ class Negotiation(TransportProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        context = self._context
+        settings = context.settings
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
-            is_http2 = self._context.settings.http2 and tls.selected_alpn_protocol() == "h2"
+            is_http2 = settings.http2 and tls.selected_alpn_protocol() == "h2"
             self._hand_over(Http2Connection if is_http2 else Http1Connection)
-        elif not self._context.settings.http2_cleartext:
-            self._hand_over(Http1Connection)
+        elif settings.http2_cleartext in ("prior-knowledge", "both") and (
+            settings.http2_cleartext_peers == "all" or context.proxies.trusts(self._client)
+        ):
+            context.connections.add(self)
         else:
-            self._context.connections.add(self)
+            self._hand_over(Http1Connection)
 
     def data_received(self, data: bytes) -> None:
         received = self._received = self._received + data
         if received.startswith(_PREFACE_LINE):
             self._hand_over(Http2Connection)
         elif not _PREFACE_LINE.startswith(received):
-            self._hand_over(Http1Connection)
+            if self._context.settings.http2_cleartext == "prior-knowledge":
+                self._refuse()
+            else:
+                self._hand_over(Http1Connection)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deadline = NEVER
         self._context.remove_connection(self)
+
+    def _refuse(self) -> None:
+        """Gunicorn documents that a peer which is expected to speak HTTP/2 gets no HTTP/1: that would only hide a
+        mistake in its configuration."""
+        context = self._context
+        context.log_refusal(self.peer, 400, "no-http2-preface")
+        fields, content = plain_answer(400)
+        lines, _, _ = context.encoder.encode(400, fields)
+        self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
+        self.close()
 
     def _hand_over(self, version: type[HttpConnection]) -> None:
         protocol = version(self._context)

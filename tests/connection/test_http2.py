@@ -97,7 +97,7 @@ def serve(
         loop = asyncio.get_running_loop()
         assert isinstance(loop, PassingLoop)
         log, access_log = RecordingLog(), RecordingAccessLog()
-        all_settings = Settings(**{"http2_cleartext": True, **settings})
+        all_settings = Settings(**{"http2_cleartext": "both", "http2_cleartext_peers": "all", **settings})
         context = serving_context(app, settings=all_settings, log=log, access_log=access_log)
         protocol = Negotiation(context) if negotiate else Http2Connection(context)
         transport = FakeTransport(loop, protocol, sslcontext=tls, can_write_eof=tls is None)
@@ -887,6 +887,108 @@ def test_http_1_beside_it(first: str, size: int) -> None:
         assert bytes(client.transport.received).startswith(b"HTTP/1.1 200 OK\r\n")
 
     serve(ignore, steps, begin=b"", negotiate=True)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "mode", "answer"),
+    [
+        (("192.0.2.1",), "prior-knowledge", b"HTTP/1.1 400 "),
+        (("192.0.2.1",), "both", b"HTTP/1.1 200 "),
+        (("192.0.2.2",), "prior-knowledge", b"HTTP/1.1 200 "),
+    ],
+)
+def test_http_1_from_a_peer_that_should_speak_http_2(allowed: tuple[str, ...], mode: str, answer: bytes) -> None:
+    """As Gunicorn documents its setting."""
+
+    async def steps(client: Client) -> None:
+        await client.send(http1_request("/"))
+        assert bytes(client.transport.received).startswith(answer)
+
+    serve(
+        ignore,
+        steps,
+        begin=b"",
+        negotiate=True,
+        http2_cleartext=mode,
+        http2_cleartext_peers="trusted",
+        forwarded_allow_ips=allowed,
+    )
+
+
+def test_http_2_from_a_peer_that_is_not_trusted() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(BEGIN)
+        assert bytes(client.transport.received).startswith(b"HTTP/1.1 505 ")
+
+    serve(ignore, steps, begin=b"", negotiate=True, http2_cleartext="prior-knowledge", http2_cleartext_peers="trusted")
+
+
+UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 2**30])
+def test_upgrade(size: int) -> None:
+    async def steps(client: Client) -> None:
+        # SETTINGS_INITIAL_WINDOW_SIZE of 3
+        first = http1_request("/a?b", fields=UPGRADE + "HTTP2-Settings: AAQAAAAD\r\nX: y\r\n")
+        whole = first + BEGIN + frames.window_update_frame(1, 100) + headers(3, get("/next"))
+        for begin in range(0, len(whole), size):
+            await client.send(whole[begin : begin + size])
+        head, _, rest = bytes(client.transport.received).partition(b"\r\n\r\n")
+        assert head == b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c"
+        reader = Reader()
+        reader.feed(rest)
+        assert reader.frames[0].kind == frames.SETTINGS
+        assert reader.responses[1].content == b"2 /a b [host, x]"
+        if size == 1:  # The window of the upgrade, before the update.
+            assert [len(frame.payload) for frame in reader.of(frames.DATA)[:2]] == [3, 13]
+        assert reader.responses[3].content[:3] == b"2 /"
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        names = ", ".join(name.decode() for name, _ in scope["headers"])
+        query = scope["query_string"].decode()
+        await respond(send, f"{scope['http_version']} {scope['path']} {query} [{names}]".encode())
+
+    serve(app, steps, begin=b"", negotiate=True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        http1_request("/", fields=UPGRADE),
+        http1_request("/", fields=UPGRADE + "HTTP2-Settings: AAQAAAAD\r\nHTTP2-Settings: AAQAAAAD\r\n"),
+        http1_request("/", fields=UPGRADE + "HTTP2-Settings: AAQAAA\r\n"),
+        http1_request("/", fields=UPGRADE + "HTTP2-Settings: A\r\n"),
+        http1_request("/", fields=UPGRADE + "HTTP2-Settings: !!!!\r\n"),
+        http1_request("/", fields="Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAQAAAAD\r\n"),
+        http1_request("/", fields="Connection: HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAQAAAAD\r\n"),
+        http1_request("/", fields=UPGRADE.replace("h2c", "h2") + "HTTP2-Settings: AAQAAAAD\r\n"),
+        http1_request("/", method="POST", body=b"x", fields=UPGRADE + "HTTP2-Settings: AAQAAAAD\r\n"),
+    ],
+)
+def test_an_upgrade_that_is_not_followed(request_: bytes) -> None:
+    async def steps(client: Client) -> None:
+        await client.send(request_)
+        assert bytes(client.transport.received).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    serve(tell, steps, begin=b"", negotiate=True)
+
+
+def test_an_upgrade_where_it_is_off() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(http1_request("/", fields=UPGRADE + "HTTP2-Settings: AAQAAAAD\r\n"))
+        assert bytes(client.transport.received).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    serve(tell, steps, begin=b"", negotiate=True, http2_cleartext="off")
+
+
+def test_an_upgrade_without_a_preface_behind_it() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(http1_request("/", fields=UPGRADE + "HTTP2-Settings: \r\n"))
+        await client.pass_time(12.0)
+        assert not client.is_open
+
+    serve(tell, steps, begin=b"", negotiate=True)
 
 
 @pytest.mark.parametrize("begin", [b"", b"PRI * HTTP"])
