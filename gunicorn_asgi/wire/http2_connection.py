@@ -346,6 +346,8 @@ class Endpoint(Generic[StreamT]):
             if not stream_id:
                 raise Http2Error(frames.PROTOCOL_ERROR, "priority-on-stream-0")
             if len(payload) != 5:
+                if stream_id not in self.streams.open:  # RFC 9113 sections 5.1 and 6.4: it must not be reset.
+                    raise Http2Error(frames.FRAME_SIZE_ERROR, "bad-priority")
                 raise StreamError(frames.FRAME_SIZE_ERROR, "bad-priority")
         elif kind == frames.GOAWAY:
             if stream_id:

@@ -132,7 +132,10 @@ class RequestReader:
 
         method_name = COMMON_METHODS.get(method)
         if method_name is None:
-            method_name = "CONNECT" if method == b"CONNECT" and protocol else other_method(method)
+            if method == b"CONNECT" and not protocol:
+                # RFC 9113 section 8.5: it has neither :scheme nor :path, and these are there.
+                raise RemoteProtocolError(400, "connect-with-target")
+            method_name = "CONNECT" if method == b"CONNECT" else other_method(method)
         if protocol and method != b"CONNECT":
             raise RemoteProtocolError(400, "protocol-without-connect")
         if scheme not in (b"http", b"https"):
@@ -202,7 +205,10 @@ def _repeated(headers: list[Field], pseudo: int, received: list[Field]) -> tuple
 def _without_target(received: list[Field]) -> RemoteProtocolError:
     """Why a request lacks a pseudo-header field that all but CONNECT must have (RFC 9113 sections 8.3.1 and 8.5)."""
     names = [name for name, _ in received]
-    if (b":method", b"CONNECT") in received and b":path" not in names and b":scheme" not in names:
+    if (b":method", b"CONNECT") in received and [name for name in names if name[:1] == b":"] in (
+        [b":method", b":authority"],
+        [b":authority", b":method"],
+    ):
         return RemoteProtocolError(501, "connect")
     return RemoteProtocolError(400, "missing-pseudo-field")
 

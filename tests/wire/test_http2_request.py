@@ -101,6 +101,9 @@ def test_limits_count_fields_and_not_pieces_of_cookies() -> None:
         ([(b":method", b"GE T"), SCHEME, PATH, AUTHORITY], "bad-method"),
         ([(b":method", b""), SCHEME, PATH, AUTHORITY], "bad-method"),
         ([METHOD, SCHEME, PATH, AUTHORITY, (b":protocol", b"websocket")], "protocol-without-connect"),
+        ([(b":method", b"CONNECT"), SCHEME, PATH, AUTHORITY], "connect-with-target"),
+        ([(b":method", b"CONNECT"), SCHEME, AUTHORITY], "missing-pseudo-field"),
+        ([(b":method", b"CONNECT")], "missing-pseudo-field"),
         ([*FOUR, (b"content-length", b"1, 1")], "bad-content-length"),
         ([*FOUR, (b"content-length", b"+1")], "bad-content-length"),
         ([*FOUR, (b"content-length", b"1")], "body-shorter-than-content-length"),
@@ -116,7 +119,6 @@ def test_what_is_malformed(received: list[Field], reason: str) -> None:
     ("received", "answer"),
     [
         ([(b":method", b"CONNECT"), AUTHORITY], (501, "connect")),
-        ([(b":method", b"CONNECT"), SCHEME, PATH, AUTHORITY], (501, "connect")),
         ([(b":method", b"M" * 33), SCHEME, PATH, AUTHORITY], (501, "method-too-long")),
         ([METHOD, SCHEME, (b":path", b"/" + b"a" * 4094), AUTHORITY], (414, "target-too-long")),
     ],
