@@ -52,6 +52,9 @@ from .websocket_exchange import WebSocketExchange
 # Content from this size on is handed to the transport as it is instead of being copied behind its head.
 _COPY_BELOW_BYTES: Final = 16 * 1024
 
+_MAX_KNOWN_FIELDS_BYTES: Final = 4 * 1024
+"""Of a head whose fields are kept for the next request. A browser's is under 2 KiB."""
+
 
 _NO_ORIGIN: Final[tuple[Address | None, str]] = (None, "")
 
@@ -123,6 +126,8 @@ class Http1Connection(HttpConnection):
         search_from = 0
         if self._pending:
             search_from = max(len(self._pending) - 3, 0)
+            if len(data) > self._context.head_limits.head_bytes:
+                data = self._cut_too_large(data)
             data = self._pending + data
         context = self._context
         try:
@@ -170,8 +175,13 @@ class Http1Connection(HttpConnection):
                         handshake = read_http1_handshake(
                             method, fields, body_length, per_message_deflate=context.settings.ws_per_message_deflate
                         )
-                # Fields with an underscore may have been dropped, or have changed more than the origin.
-                may_change = handshake is not None or (shape is not None and shape.has_underscore)
+                # Fields with an underscore may have been dropped, or have changed more than the origin. Large ones
+                # would make idle connections expensive.
+                may_change = (
+                    handshake is not None
+                    or (shape is not None and shape.has_underscore)
+                    or len(data) > _MAX_KNOWN_FIELDS_BYTES
+                )
                 self._known_fields = NO_FIELDS if may_change else section
                 self._known_origin = client, scheme
         except RemoteProtocolError as error:
@@ -282,6 +292,11 @@ class Http1Connection(HttpConnection):
             self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
             self._incomplete_head = IncompleteHead(self._context.head_limits)
         self._pending = data
+
+    def _cut_too_large(self, data: bytes) -> bytes:
+        """`data`, which is larger than a head may be, without what need not be copied to refuse it."""
+        head_bytes = self._context.head_limits.head_bytes
+        return data if HEAD_END in self._pending[-3:] + data[:head_bytes] else data[:head_bytes]
 
     def _begin_body(self, body_length: int, rest: bytes) -> None:
         self._pending = b""

@@ -104,12 +104,14 @@ class ChunkedBody:
                     self._expect = _Expect.DATA_END
                 continue
             end = data.find(b"\n", position) + 1
-            line = self._line + data[position : end or size]
             if not end:
+                # Of a line without an end no more is copied than it takes to refuse it.
+                line = self._line + data[position : position + max(self._limits.head_bytes, MAX_CHUNK_LINE_BYTES) + 2]
                 self._check_unfinished(line)
                 self._line = line
                 position = size
                 break
+            line = self._line + data[position:end]
             self._line = b""
             position = end
             if line[-2:] != b"\r\n":

@@ -162,11 +162,13 @@ def skip_empty_lines(data: bytes) -> bytes:
     Raises RemoteProtocolError(400) for more than `MAX_EMPTY_LINES`. To see an endless row of them, the caller keeps the
     empty lines until more has come.
     """
-    for _ in range(MAX_EMPTY_LINES):
-        data = data.removeprefix(b"\r\n")
-    if data.startswith(b"\r\n"):
-        raise RemoteProtocolError(400, "too-many-empty-lines")
-    return b"" if data == b"\r" else data
+    start = 0
+    while data.startswith(b"\r\n", start):
+        start += 2
+        if start > 2 * MAX_EMPTY_LINES:
+            raise RemoteProtocolError(400, "too-many-empty-lines")
+    rest = data[start:]
+    return b"" if rest == b"\r" else rest
 
 
 class IncompleteHead:
@@ -213,14 +215,15 @@ class IncompleteHead:
 
 
 def _check_line_sizes(head: bytes, limits: HeadLimits) -> None:
-    """Hold each line of a complete head against its limit."""
-    request_line, *field_lines = head.split(b"\r\n")
-    if len(request_line) > limits.request_line_bytes:
+    """Hold each line of a complete head against its limit. Lines are objects, so their number is looked at first."""
+    if head.find(b"\r\n") > limits.request_line_bytes:
         raise RemoteProtocolError(414, "request-line-too-long")
-    if any(len(line) + 2 > limits.field_bytes for line in field_lines):
-        raise RemoteProtocolError(431, "field-too-large")
     if len(head) > limits.head_bytes:
         raise RemoteProtocolError(431, "head-too-large")
+    if head.count(b"\r\n") - 2 > limits.fields:
+        raise RemoteProtocolError(431, "too-many-fields")
+    if any(len(line) + 2 > limits.field_bytes for line in head.split(b"\r\n")[1:]):
+        raise RemoteProtocolError(431, "field-too-large")
 
 
 def _check_version(lines: bytes) -> None:

@@ -27,7 +27,10 @@ class Served:
 class Case:
     """Bytes of a client and what becomes of them."""
 
+    entry: str
+    """File and name of the entry."""
     name: str
+    """The same, and the word of this case."""
     rule: str
     """The sentence of an RFC, behind its number and section."""
     data: bytes
@@ -71,6 +74,7 @@ def _cases(file: str, lines: list[str]) -> list[Case]:
         answers = [_answer(verdict, word) for verdict in verdicts if verdict != ["closed"]]
         cases.append(
             Case(
+                f"{file}: {name}",
                 f"{file}: {name}" + (f" {word[:40]}" if word else ""),
                 rule,
                 _decoded("".join(request), word).encode("latin-1"),
@@ -117,14 +121,14 @@ def check_answers(case: Case, answers: list[tuple[int, str]]) -> None:
     assert [status for status, _ in answers] == [200 if isinstance(a, Served) else a for a in case.answers], case.name
     for expected, (_, shown) in zip(case.answers, answers, strict=True):
         if not isinstance(expected, Served):
-            assert not shown, "a refused request has reached the application"
+            assert not shown, f"{case.name}: a refused request has reached the application"
             continue
         seen = json.loads(shown)
         assert (seen["method"], seen["raw_path"], seen["query"]) == (
             expected.method,
             expected.raw_path,
             expected.query,
-        )
+        ), case.name
         for name, value in expected.seen.items():
             values = [seen["body"]] if name == "body" else [v for field, v in seen["headers"] if field == name]
-            assert ",".join(values) == value, name
+            assert ",".join(values) == value, (case.name, name)
