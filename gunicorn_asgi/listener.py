@@ -16,11 +16,12 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum, auto
 from typing import Any, Final
 
 from .connection.context import ServingContext
+from .connection.proxied import ProxyPreambles
 from .fleet import Member
 
 ACCEPTS_PER_WAKE_UP: Final = 4
@@ -81,6 +82,8 @@ class Listeners:
             # A handshake comes before the first byte of a head, under the same clock.
             timeout = context.settings.header_timeout_seconds
             self._options = {"ssl": ssl_context, "ssl_handshake_timeout": timeout}
+        version = context.settings.proxy_protocol
+        self._preambles = ProxyPreambles(context, version) if version != "off" else None
         self._own_queue = any(_reuses_port(sock) for sock in sockets)
         # Where each worker has a queue of its own, the kernel has shared the connections out already.
         self._member = None if self._own_queue else member
@@ -164,12 +167,28 @@ class Listeners:
                 return True
             self._wait_for_resources(error)
             return False
-        task = self._loop.create_task(
-            self._loop.connect_accepted_socket(self._make_protocol, accepted, **self._options)
-        )
+        if self._preambles is None:
+            opening: Coroutine[Any, Any, object] = self._loop.connect_accepted_socket(
+                self._make_protocol, accepted, **self._options
+            )
+        else:
+            opening = self._open_behind_preamble(self._preambles, accepted, address)
+        task: asyncio.Task[Any] = self._loop.create_task(opening)
         self._opening.add(task)
         task.add_done_callback(functools.partial(self._on_opened, address))
         return True
+
+    async def _open_behind_preamble(self, preambles: ProxyPreambles, accepted: socket.socket, address: Any) -> None:
+        accepted.setblocking(False)
+        try:
+            is_served = await preambles.read(accepted, address)
+        except BaseException:
+            accepted.close()
+            raise
+        if is_served:
+            await self._loop.connect_accepted_socket(self._make_protocol, accepted, **self._options)
+        else:
+            accepted.close()
 
     def _on_opened(self, address: Any, task: "asyncio.Task[Any]") -> None:
         self._opening.discard(task)

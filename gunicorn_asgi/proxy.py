@@ -1,7 +1,7 @@
 """Who the client is where trusted proxies stand in between, its scheme, and where it sees the application."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from operator import itemgetter
@@ -31,6 +31,49 @@ _HOP: Final = re.compile(
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<ipv4>[0-9.]{7,15}))(?::(?P<port>[0-9]{1,5}))?"
     r"|(?P<bare>[0-9A-Fa-f:.]{2,45})"
 ).fullmatch
+
+
+class AllowedPeers:
+    """Addresses, networks or `*` of a setting.
+
+    Raises SettingsError, which names `setting`, for an entry that is none of these.
+    """
+
+    __slots__ = ("_known_hosts", "_networks", "all")
+
+    def __init__(self, setting: str, entries: Iterable[str]) -> None:
+        self.all = False
+        """Whether `*` is among them."""
+        self._networks: list[IPv4Network | IPv6Network] = []
+        self._known_hosts: dict[str, bool] = {}
+        for entry in entries:
+            if entry == "*":
+                self.all = True
+                continue
+            try:
+                self._networks.append(ip_network(entry, strict=False))
+            except ValueError:
+                raise SettingsError(
+                    f"{setting}: {entry!r} is not an IP address, a network or '*'; correct or remove it"
+                ) from None
+
+    def allows(self, host: str) -> bool:
+        """Whether `host`, an IP address, is among them."""
+        if self.all:
+            return True
+        allowed = self._known_hosts.get(host)
+        if allowed is None:
+            try:
+                address = ip_address(host)
+            except ValueError:
+                return False
+            # A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; the operator writes a.b.c.d.
+            address = getattr(address, "ipv4_mapped", None) or address
+            allowed = any(address in network for network in self._networks)
+            if len(self._known_hosts) >= _MAX_CACHED_HOSTS:
+                self._known_hosts.clear()
+            self._known_hosts[host] = allowed
+        return allowed
 
 
 Origins: TypeAlias = dict[Any, tuple[Address | None, str | None]]
@@ -69,16 +112,14 @@ class TrustedProxies:
     """
 
     __slots__ = (
-        "_all",
+        "_allowed",
         "_enabled",
         "_forwarder_names",
         "_header_map",
         "_hops",
-        "_networks",
         "_origins",
         "_root_path",
         "_schemes",
-        "_trusted_hosts",
         "header_names",
         "trusted_shapes",
         "untrusted_shapes",
@@ -90,29 +131,17 @@ class TrustedProxies:
         self._header_map = settings.header_map
         self._forwarder_names = frozenset(settings.forwarder_headers)
         self._root_path = settings.root_path
-        self._all = False
-        self._networks: list[IPv4Network | IPv6Network] = []
+        self._allowed = AllowedPeers("forwarded_allow_ips", settings.forwarded_allow_ips)
         self._schemes = settings.secure_scheme_headers
-        self._trusted_hosts: dict[str, bool] = {}
         self.header_names = frozenset((_X_FORWARDED_FOR, *(name for name, _ in self._schemes)))
         """Lower-case names of the headers that tell client and scheme."""
         self._origins: dict[tuple[bytes, ...], Origins] = {}
         self.trusted_shapes: Shapes = {}
         self.untrusted_shapes: Shapes = {}
-        for entry in settings.forwarded_allow_ips:
-            if entry == "*":
-                self._all = True
-                continue
-            try:
-                self._networks.append(ip_network(entry, strict=False))
-            except ValueError:
-                raise SettingsError(
-                    f"forwarded_allow_ips: {entry!r} is not an IP address, a network or '*'; correct or remove it"
-                ) from None
 
     def trusts(self, peer: Address | None) -> bool:
         """Whether `peer` may speak for others. One on a unix socket has no address and is trusted, as in Gunicorn."""
-        return self._enabled and (peer is None or peer[1] is None or self._trusts_host(peer[0]))
+        return self._enabled and (peer is None or peer[1] is None or self._allowed.allows(peer[0]))
 
     def new_shape(self, fields: dict[bytes, bytes], trusted: bool) -> "FieldShape | None":
         """What the names of `fields` mean, kept in `trusted_shapes` or `untrusted_shapes` for the next such request."""
@@ -213,7 +242,7 @@ class TrustedProxies:
         hops = forwarded_for.decode("latin-1").split(",")
         if self._hops is not None:
             return _parse_hop(hops[max(len(hops) - self._hops, 0)].strip(" \t"))
-        if self._all:
+        if self._allowed.all:
             return _parse_hop(hops[0].strip(" \t"))
         client: Address | None = None
         for hop in reversed(hops):
@@ -221,7 +250,7 @@ class TrustedProxies:
             if address is None:
                 return client
             client = address
-            if not self._trusts_host(address[0]):
+            if not self._allowed.allows(address[0]):
                 return client
         return client
 
@@ -240,23 +269,6 @@ class TrustedProxies:
         if len(schemes) > 1:
             raise RemoteProtocolError(400, "contradicting-scheme-headers")
         return schemes.pop() if schemes else None
-
-    def _trusts_host(self, host: str) -> bool:
-        if self._all:
-            return True
-        trusted = self._trusted_hosts.get(host)
-        if trusted is None:
-            try:
-                address = ip_address(host)
-            except ValueError:
-                return False
-            # A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; the operator writes a.b.c.d.
-            address = getattr(address, "ipv4_mapped", None) or address
-            trusted = any(address in network for network in self._networks)
-            if len(self._trusted_hosts) >= _MAX_CACHED_HOSTS:
-                self._trusted_hosts.clear()
-            self._trusted_hosts[host] = trusted
-        return trusted
 
 
 def _parse_hop(hop: str) -> Address | None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, Protocol
 
 from ..access_log import AccessLog
-from ..asgi_types import Application
+from ..asgi_types import Address, Application
 from ..proxy import TrustedProxies
 from ..settings import Settings
 from ..wire.http1_request import FieldParser
@@ -138,6 +138,7 @@ class ServingContext:
         "keep_alive",
         "loop",
         "proxies",
+        "relayed",
         "root_path",
         "settings",
         "state",
@@ -173,6 +174,9 @@ class ServingContext:
         self.access_log = access_log
         self.state = state
         self.proxies = TrustedProxies(settings)
+        self.relayed: dict[int, Address | None] = {}
+        """By the number of its socket: whom the PROXY protocol names as the client of a connection, or None where a
+        proxy passes on a connection and does not say whose."""
         server_name = b"gunicorn-asgi" if settings.server_header else b""
         self.encoder = ResponseEncoder(server_name)
         self.http2_encoder = Http2ResponseEncoder(server_name)

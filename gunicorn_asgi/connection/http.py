@@ -41,7 +41,7 @@ class HttpConnection(TransportProtocol):
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         proxies = self._context.proxies
-        if proxies.trusts(self._client):
+        if not self._client_is_hidden and proxies.trusts(self._client):
             self._trusted = True
             self._forwarding_names = proxies.header_names
             self._shapes = proxies.trusted_shapes

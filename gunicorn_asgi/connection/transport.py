@@ -31,6 +31,7 @@ class TransportProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_client",
+        "_client_is_hidden",
         "_context",
         "_half_closed",
         "_reading_paused",
@@ -46,6 +47,8 @@ class TransportProtocol(asyncio.Protocol):
     def __init__(self, context: ServingContext) -> None:
         self._context = context
         self._client: Address | None = None
+        self._client_is_hidden = False
+        """Whether a proxy speaks for somebody, and does not say for whom."""
         self._server: Address | None = None
         self._reading_paused = False
         self._half_closed = False
@@ -57,8 +60,18 @@ class TransportProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._client = asgi_address(transport.get_extra_info("peername"))
+        if self._context.relayed:
+            self._take_relayed_client(transport.get_extra_info("socket").fileno())
         self._server = asgi_address(transport.get_extra_info("sockname"))
         self._transport.set_write_buffer_limits(self._context.settings.write_buffer_bytes)
+
+    def _take_relayed_client(self, number: int) -> None:
+        """Take whom the PROXY protocol names for the socket with this number."""
+        relayed = self._context.relayed
+        if number in relayed:
+            client = relayed[number]
+            self._client_is_hidden = client is None
+            self._client = client or self._client
 
     def pause_writing(self) -> None:
         self.write_gate.close()

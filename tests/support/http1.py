@@ -49,13 +49,14 @@ class Response:
 class Connection:
     """One connection of a client. Every read fails after `TIMEOUT_SECONDS` instead of hanging."""
 
-    def __init__(self, address: Address, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, address: Address, tls: ssl.SSLContext | None = None, *, source: str = "") -> None:
+        """`source` is the address that the client has; all of 127.0.0.0/8 belong to loopback."""
         if isinstance(address, str):
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(TIMEOUT_SECONDS)
             self.sock.connect(address)
         else:
-            self.sock = socket.create_connection(address, timeout=TIMEOUT_SECONDS)
+            self.sock = socket.create_connection(address, timeout=TIMEOUT_SECONDS, source_address=(source, 0))
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
             self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
