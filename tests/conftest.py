@@ -8,6 +8,7 @@ import pytest
 from xprocess import XProcess
 
 from tests.support.gunicorn import Gunicorn, GunicornStarter
+from tests.support.http2_wire import Http2Connection
 
 # An example that takes 200 ms says that the machine is busy, not that the code is wrong.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -49,6 +50,21 @@ def probe(xprocess: XProcess, worker_class: str) -> Iterator[Gunicorn]:
     starter = GunicornStarter(xprocess)
     yield starter.start("probe", "--keep-alive", "30", worker=worker_class)
     starter.end_all()
+
+
+@pytest.fixture(scope="session")
+def h2c(xprocess: XProcess) -> Iterator[Gunicorn]:
+    """One worker that speaks HTTP/2 without TLS, shared by all tests that leave it as they find it."""
+    starter = GunicornStarter(xprocess)
+    yield starter.start("probe", "--keep-alive", "600", worker="gunicorn_asgi.H2CWorker")
+    starter.end_all()
+
+
+@pytest.fixture(scope="session")
+def bystander(h2c: Gunicorn) -> Iterator[Http2Connection]:
+    """A connection to it that nothing may harm which happens on others."""
+    with Http2Connection(h2c.address) as connection:
+        yield connection
 
 
 @pytest.fixture
