@@ -10,24 +10,37 @@ One request is one line: control characters of a client or an application are wr
 import base64
 import binascii
 import datetime
+import logging
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, NamedTuple, Protocol, TextIO, TypeAlias
 
 from .asgi_types import Field, HTTPScope
 from .errors import SettingsError
 from .wire.http1_response import STATUS_LINES
 
 
-class AccessRecord:
+class AccessRecord(NamedTuple):
     """One finished exchange, as the log sees it."""
 
-    __slots__ = ("duration_seconds", "fields", "response_headers", "scope", "sent_bytes", "status")
+    scope: HTTPScope
+    fields: dict[bytes, bytes]
+    """One value for each name of the request's fields, as in a `RequestHead`."""
+    status: int
+    response_headers: Sequence[Field]
+    """What the application sent, in its order."""
+    sent_bytes: int
+    """Content without framing."""
+    duration_seconds: float
 
-    def __init__(
+
+class AccessLog(Protocol):
+    """Where finished exchanges go."""
+
+    def write(
         self,
         scope: HTTPScope,
         fields: dict[bytes, bytes],
@@ -36,21 +49,7 @@ class AccessRecord:
         sent_bytes: int,
         duration_seconds: float,
     ) -> None:
-        self.scope = scope
-        self.fields = fields
-        """One value for each name of the request's fields, as in a `RequestHead`."""
-        self.status = status
-        self.response_headers = response_headers
-        """What the application sent, in its order."""
-        self.sent_bytes = sent_bytes
-        """Content without framing."""
-        self.duration_seconds = duration_seconds
-
-
-class AccessLog(Protocol):
-    """Where finished exchanges go."""
-
-    def write(self, record: AccessRecord) -> None: ...
+        """Log an exchange. The arguments are those of an `AccessRecord`, which costs more to make than a line does."""
 
 
 class GunicornLogger(Protocol):
@@ -63,7 +62,12 @@ class GunicornLogger(Protocol):
 
 _CONTROL: Final = str.maketrans(
     {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-    | {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+    | {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    # Line ends of Unicode, and characters that cannot be seen or turn the rest of a line around.
+    | {code: f"\\u{code:04x}" for code in (0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F))}
+    | {code: f"\\u{code:04x}" for code in (*range(0x2060, 0x2070), 0xFEFF)}
+    # Half a surrogate pair, which no stream can encode.
+    | {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
 )
 _CONTROL_AND_QUOTE: Final = {**_CONTROL, ord('"'): '\\"'}
 
@@ -86,14 +90,31 @@ class _FieldTexts(dict[bytes, str]):
     __slots__ = ()
 
     def __missing__(self, value: bytes) -> str:
-        if len(self) >= _MAX_FIELD_TEXTS:
+        text = _escaped(value.decode("latin-1"))
+        if len(value) <= _MAX_KEPT_BYTES:
+            if len(self) >= _MAX_FIELD_TEXTS:
+                self.clear()
+            self[value] = text
+        return text
+
+
+class _HostTexts(dict[str, str]):
+    """The same for the addresses of clients."""
+
+    __slots__ = ()
+
+    def __missing__(self, host: str) -> str:
+        if len(self) >= _MAX_HOST_TEXTS:
             self.clear()
-        text = self[value] = _escaped(value.decode("latin-1"))
+        text = self[host] = _escaped(host)
         return text
 
 
 _MAX_FIELD_TEXTS: Final = 512
+_MAX_HOST_TEXTS: Final = 4096
+_MAX_KEPT_BYTES: Final = 1024
 _texts: Final = _FieldTexts()
+_hosts: Final = _HostTexts()
 
 # Atoms
 
@@ -129,30 +150,35 @@ def _process_id() -> str:
     return f"<{os.getpid()}>"
 
 
-def _microseconds(record: AccessRecord) -> int:
-    return round(record.duration_seconds * 1_000_000)
+def _microseconds(duration_seconds: float) -> int:
+    return round(duration_seconds * 1_000_000)
+
+
+def log_time() -> str:
+    """The time of a line that is written now."""
+    return _log_time(int(time.time()))
 
 
 # The Python expression for each atom, in terms of this module and of the variables of the function that
 # `compile_format` generates.
 _EXPRESSIONS: Final = {
-    "h": "_escaped(client[0]) if (client := scope['client']) else ''",
+    "h": "_hosts[client[0]] if (client := scope['client']) else ''",
     "u": "(_escaped(_basic_user(joined[b'authorization'])) or '-') if b'authorization' in joined else '-'",
-    "t": "_log_time(int(time.time()))",
+    "t": "now",
     "r": """_escaped(f"{scope['method']} {_uri(scope)} HTTP/{scope['http_version']}")""",
-    "s": "record.status",
+    "s": "status",
     "m": "_escaped(scope['method'])",
     "U": "_escaped(_path(scope))",
     "q": "_escaped(scope['query_string'].decode('latin-1'))",
     "H": "'HTTP/' + scope['http_version']",
-    "b": "record.sent_bytes",
-    "B": "record.sent_bytes",
+    "b": "sent_bytes",
+    "B": "sent_bytes",
     "f": "_texts[joined.get(b'referer', b'-')]",
     "a": "_texts[joined.get(b'user-agent', b'-')]",
-    "T": "_microseconds(record) // 1_000_000",
-    "D": "_microseconds(record)",
-    "M": "_microseconds(record) // 1_000",
-    "L": "'%d.%06d' % divmod(_microseconds(record), 1_000_000)",
+    "T": "_microseconds(duration_seconds) // 1_000_000",
+    "D": "_microseconds(duration_seconds)",
+    "M": "_microseconds(duration_seconds) // 1_000",
+    "L": "'%d.%06d' % divmod(_microseconds(duration_seconds), 1_000_000)",
     "p": "_process_id()",
 }
 _JOINED_FIELDS: Final = {"u": b"authorization", "f": b"referer", "a": b"user-agent"}
@@ -185,8 +211,13 @@ _SAMPLE: Final = AccessRecord(
 )
 
 
-def compile_format(access_log_format: str) -> Callable[[AccessRecord], str]:
-    """Turn Gunicorn's `access_log_format` into a function from record to line, without the line end.
+Line: TypeAlias = Callable[[HTTPScope, dict[bytes, bytes], int, Sequence[Field], int, float, str], str]
+"""From the values of an `AccessRecord` and the time of the line to its text, without the line end."""
+
+
+@lru_cache(maxsize=16)
+def compile_format(access_log_format: str) -> Line:
+    """Turn Gunicorn's `access_log_format` into a function that makes lines.
 
     An atom that Gunicorn does not know becomes `-`, as it does there. Raises SettingsError for a format that cannot be
     filled in.
@@ -194,15 +225,16 @@ def compile_format(access_log_format: str) -> Callable[[AccessRecord], str]:
     The function is generated as Python source, since one call for each atom makes a line cost 1.6 times as much.
     For `%(h)s "%(a)s"` it reads
 
-        def line(record):
-            scope = record.scope
-            joined = last = record.fields
+        def line(scope, fields, status, response_headers, sent_bytes, duration_seconds, now):
+            joined = last = fields
             if len(joined) != len(scope['headers']):
                 joined, last = {}, {}
                 for name, value in scope['headers']:
                     if name in {b'user-agent'}:
                         joined[name] = joined[name] + b',' + value if name in joined else value
-            return '%s "%s"' % (_escaped(client[0]) if ..., _texts[joined.get(b'user-agent', b'-')], )
+            atom_0 = _hosts[client[0]] if (client := scope['client']) else ''
+            atom_1 = _texts[joined.get(b'user-agent', b'-')]
+            return f'{atom_0}' ' "' f'{atom_1}' '"'
 
     where the loop runs only if a field is repeated: `joined` has its values in one, as Gunicorn's environ; `{name}i`
     reads `last` instead, the last of them, as Gunicorn does. What the user wrote gets in only through repr(), as
@@ -210,38 +242,45 @@ def compile_format(access_log_format: str) -> Callable[[AccessRecord], str]:
     """
     joined_fields: set[bytes] = set()
     last_fields: set[bytes] = set()
-    preparations: set[str] = set()
-    expressions: list[str] = []
-
-    def place(match: re.Match[str]) -> str:
+    preparations: list[str] = []
+    assignments: list[str] = []
+    pieces: list[str] = []
+    position = 0
+    for match in _ATOM.finditer(access_log_format):
+        pieces.append(repr(access_log_format[position : match.start()]))
+        position = match.end()
         name = match["name"]
         if name is None:
-            return "%%"
+            pieces.append("'%'")
+            continue
         key, suffix = name[1:-2].lower(), name[-2:].lower()
+        expression = "'-'"
         if not name.startswith("{"):
             if name in _JOINED_FIELDS:
                 joined_fields.add(_JOINED_FIELDS[name])
-            expression = _EXPRESSIONS.get(name, "'-'")
+            expression = _EXPRESSIONS.get(name, expression)
         elif suffix == "}i":
             field_name = key.encode("latin-1", "replace")
             last_fields.add(field_name)
-            expression = f"_escaped(last.get({field_name!r}, b'-').decode('latin-1'))"
+            expression = f"_texts[last.get({field_name!r}, b'-')]"
         elif suffix == "}o":
-            preparations.add("response_atoms = _response_atoms(record)")
+            preparations.append("response_atoms = _response_atoms(response_headers)")
             expression = f"response_atoms.get({key!r}, '-')"
         elif suffix == "}e":
-            preparations.add("environ_atoms = _environ_atoms(record)")
+            preparations.append("environ_atoms = _environ_atoms(scope)")
             expression = f"environ_atoms.get({key!r}, '-')"
-        else:
-            expression = "'-'"
-        expressions.append(f"{expression}, ")
-        return "%" + match["spec"]
+        conversion = "%" + match["spec"]
+        if conversion != "%s":
+            expression = f"{conversion!r} % ({expression},)"
+        variable = f"atom_{len(assignments)}"
+        assignments.append(f"{variable} = {expression}")
+        pieces.append(f"f'{{{variable}}}'")
+    pieces.append(repr(access_log_format[position:]))
 
-    template = _ATOM.sub(place, access_log_format)
-    body = ["scope = record.scope", *preparations]
+    body = list(dict.fromkeys(preparations))
     if joined_fields or last_fields:
         body += [
-            "joined = last = record.fields",
+            "joined = last = fields",
             "if len(joined) != len(scope['headers']):",
             "    joined, last = {}, {}",
             "    for name, value in scope['headers']:",
@@ -253,13 +292,17 @@ def compile_format(access_log_format: str) -> Callable[[AccessRecord], str]:
             ]
         if last_fields:
             body += [f"        if name in {last_fields!r}:", "            last[name] = value"]
-    body.append(f"return {template!r} % ({''.join(expressions)})")
-    source = "\n    ".join(["def line(record):", *body])
-    namespace: dict[str, Callable[[AccessRecord], str]] = {}
-    exec(source, globals(), namespace)  # noqa: S102  # See above what goes in.
-    line = namespace["line"]
+    # Literals side by side are one.
+    body += [*assignments, f"return {' '.join(pieces)}"]
+    arguments = "scope, fields, status, response_headers, sent_bytes, duration_seconds, now"
+    source = "\n    ".join([f"def line({arguments}):", *body])
+    namespace: dict[str, Line] = {}
     try:
-        line(_SAMPLE)
+        # What is left between the atoms must be no beginning of another one.
+        _ATOM.sub(lambda match: "%%", access_log_format) % ()
+        exec(source, globals(), namespace)  # noqa: S102  # See above what goes in.
+        line = namespace["line"]
+        line(*_SAMPLE, "")
     except (TypeError, ValueError, OverflowError) as error:
         raise SettingsError(
             f"access_log_format: {access_log_format!r} cannot be filled in ({error}); "
@@ -274,31 +317,51 @@ def compile_format(access_log_format: str) -> Callable[[AccessRecord], str]:
 class StreamAccessLog:
     """Writes lines straight to a text stream, flushed once a loop turn.
 
-    `stream` gives the stream anew for each batch, since a handler may replace it when log files are reopened. What goes
-    wrong is reported through `on_error`, never to a request. Raises SettingsError as `compile_format` does.
+    `stream` gives the stream anew for each batch, since a handler may replace it when log files are reopened, or None
+    where lines have to go another way from now on: to `otherwise`. What goes wrong is reported through `on_error`,
+    never to a request. Raises SettingsError as `compile_format` does.
     """
 
-    __slots__ = ("_call_soon", "_line", "_lines", "_on_error", "_stream")
+    __slots__ = ("_begun_with", "_call_soon", "_line", "_lines", "_now", "_on_error", "_otherwise", "_stream")
 
     def __init__(
         self,
         access_log_format: str,
-        stream: Callable[[], TextIO],
+        stream: Callable[[], TextIO | None],
         call_soon: Callable[[Callable[[], None]], object],
         on_error: Callable[[Exception], None],
+        otherwise: AccessLog | None = None,
     ) -> None:
         self._line = compile_format(access_log_format)
         self._stream = stream
         self._call_soon = call_soon
         self._on_error = on_error
+        self._otherwise = otherwise
         self._lines: list[str] = []
+        self._now = ""
+        self._begun_with: TextIO | None = None
 
-    def write(self, record: AccessRecord) -> None:
+    def write(
+        self,
+        scope: HTTPScope,
+        fields: dict[bytes, bytes],
+        status: int,
+        response_headers: Sequence[Field],
+        sent_bytes: int,
+        duration_seconds: float,
+    ) -> None:
+        """See `AccessLog.write`."""
         lines = self._lines
         if not lines:
+            if self._otherwise is not None:
+                self._begun_with = self._stream()
+                if self._begun_with is None:
+                    self._otherwise.write(scope, fields, status, response_headers, sent_bytes, duration_seconds)
+                    return
             self._call_soon(self.flush)
+            self._now = log_time()
         try:
-            lines.append(self._line(record))
+            lines.append(self._line(scope, fields, status, response_headers, sent_bytes, duration_seconds, self._now))
         except Exception as error:  # The application had the scope in its hands and may have left anything there.
             self._on_error(error)
 
@@ -310,7 +373,9 @@ class StreamAccessLog:
         text = "\n".join(self._lines)
         self._lines.clear()
         try:
-            stream = self._stream()
+            # Whoever has attached something to the logger in this turn gets the lines of the next.
+            stream = self._stream() or self._begun_with
+            assert stream is not None
             try:
                 stream.write(text)
             except UnicodeEncodeError:
@@ -318,6 +383,67 @@ class StreamAccessLog:
             stream.flush()
         except (OSError, ValueError) as error:
             self._on_error(error)
+
+
+class PlainStream:
+    """The stream of the one plain handler that a logger had when this was made.
+
+    Called, it gives the stream, or None as soon as anything is attached or changed that `logging` would ask: then lines
+    must not bypass it.
+    """
+
+    __slots__ = ("_formatter", "_handler", "_handlers", "_logger", "_terminator")
+
+    def __init__(self, logger: logging.Logger, handler: "logging.StreamHandler[TextIO]") -> None:
+        self._logger = logger
+        self._handler = handler
+        self._handlers: list[logging.Handler] = [handler]
+        self._formatter = handler.formatter
+        self._terminator = handler.terminator
+
+    def __call__(self) -> TextIO | None:
+        logger, handler = self._logger, self._handler
+        if (
+            logger.handlers != self._handlers
+            or logger.filters
+            or handler.filters
+            or handler.level
+            or logger.propagate
+            or logger.disabled
+            or handler.formatter is not self._formatter
+            or handler.terminator is not self._terminator
+            or not logger.isEnabledFor(logging.INFO)
+        ):
+            return None
+        return handler.stream
+
+
+class WriteErrors:
+    """Tells the error log that the access log cannot be written: one line, then one in a while.
+
+    A disk that is full fails every write.
+    """
+
+    __slots__ = ("_error_log", "_next_at", "_unsaid")
+
+    def __init__(self, error_log: Callable[..., object]) -> None:
+        """`error_log` is called with a message and its arguments."""
+        self._error_log = error_log
+        self._next_at = 0.0
+        self._unsaid = 0
+
+    def __call__(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now < self._next_at:
+            self._unsaid += 1
+            return
+        self._next_at = now + SECONDS_BETWEEN_ERRORS
+        unsaid, self._unsaid = self._unsaid, 0
+        since = f" ({unsaid} more times since this was said last)" if unsaid else ""
+        self._error_log("The access log cannot be written: %r%s", error, since)
+
+
+SECONDS_BETWEEN_ERRORS: Final = 10.0
 
 
 # Through a logger
@@ -332,11 +458,21 @@ class LoggerAccessLog:
         self._logger = logger
         self._on_error = on_error
 
-    def write(self, record: AccessRecord) -> None:
+    def write(
+        self,
+        scope: HTTPScope,
+        fields: dict[bytes, bytes],
+        status: int,
+        response_headers: Sequence[Field],
+        sent_bytes: int,
+        duration_seconds: float,
+    ) -> None:
+        """See `AccessLog.write`."""
         # Gunicorn's atoms leave out the days, so from one day on %(T)s counts anew here and not on the stream's way.
-        duration = datetime.timedelta(microseconds=_microseconds(record))
+        duration = datetime.timedelta(microseconds=_microseconds(duration_seconds))
         try:
-            self._logger.access(_ResponseView(record), _RequestView(record), _environ(record), duration)
+            response = _ResponseView(status, response_headers, sent_bytes)
+            self._logger.access(response, _RequestView(scope), _environ(scope), duration)
         except Exception as error:  # A user's logger may raise anything, and the response has been sent.
             self._on_error(error)
 
@@ -346,10 +482,9 @@ class _RequestView:
 
     __slots__ = ("headers",)
 
-    def __init__(self, record: AccessRecord) -> None:
+    def __init__(self, scope: HTTPScope) -> None:
         self.headers = [
-            (name.decode("latin-1").upper(), _one_line(value.decode("latin-1")))
-            for name, value in record.scope["headers"]
+            (name.decode("latin-1").upper(), _one_line(value.decode("latin-1"))) for name, value in scope["headers"]
         ]
 
 
@@ -358,10 +493,10 @@ class _ResponseView:
 
     __slots__ = ("headers", "sent", "status")
 
-    def __init__(self, record: AccessRecord) -> None:
-        self.status = STATUS_LINES.get(record.status, b"HTTP/1.1 %d" % record.status)[9:].strip().decode("ascii")
-        self.headers = _response_headers(record)
-        self.sent = record.sent_bytes
+    def __init__(self, status: int, response_headers: Sequence[Field], sent_bytes: int) -> None:
+        self.status = STATUS_LINES.get(status, b"HTTP/1.1 %d" % status)[9:].strip().decode("ascii")
+        self.headers = _response_headers(response_headers)
+        self.sent = sent_bytes
 
 
 # What Gunicorn takes out of a response: fields of the connection, and those that it sends itself.
@@ -371,21 +506,20 @@ _NOT_OF_THE_APPLICATION: Final = frozenset(
 )
 
 
-def _response_headers(record: AccessRecord) -> list[tuple[str, str]]:
+def _response_headers(response_headers: Sequence[Field]) -> list[tuple[str, str]]:
     return [
         (name.decode("latin-1"), _one_line(value.decode("latin-1").strip(" \t")))
-        for name, value in record.response_headers
+        for name, value in response_headers
         if name.lower() not in _NOT_OF_THE_APPLICATION
     ]
 
 
-def _environ(record: AccessRecord) -> dict[str, str]:
+def _environ(scope: HTTPScope) -> dict[str, str]:
     """The text values of the WSGI environ that Gunicorn makes of such a request, control characters escaped.
 
     PATH_INFO has the root path in it, which cannot be taken off again since frameworks change `root_path` in the scope
     when they mount one application in another.
     """
-    scope = record.scope
     fields: dict[str, str] = {}
     for name, field_value in scope["headers"]:
         key, value = name.decode("latin-1").upper().replace("-", "_"), field_value.decode("latin-1")
@@ -426,9 +560,9 @@ def _environ(record: AccessRecord) -> dict[str, str]:
     return {key: _one_line(value) for key, value in environ.items()}
 
 
-def _environ_atoms(record: AccessRecord) -> dict[str, str]:
-    return {key.lower(): _escaped(value) for key, value in _environ(record).items()}
+def _environ_atoms(scope: HTTPScope) -> dict[str, str]:
+    return {key.lower(): _escaped(value) for key, value in _environ(scope).items()}
 
 
-def _response_atoms(record: AccessRecord) -> dict[str, str]:
-    return {name.lower(): _escaped(value) for name, value in _response_headers(record)}
+def _response_atoms(response_headers: Sequence[Field]) -> dict[str, str]:
+    return {name.lower(): _escaped(value) for name, value in _response_headers(response_headers)}

@@ -1,5 +1,6 @@
 """The ASGI scope of a request (ASGI HTTP spec 2.5)."""
 
+import re
 from typing import Any, Final, cast
 from urllib.parse import quote
 
@@ -48,6 +49,43 @@ def build_http_scope(
         "state": state.copy(),
         "extensions": extensions,
     }
+
+
+# As much of a request line as can be read, from its beginning; a long target is cut.
+_REFUSED_LINE: Final = re.compile(
+    rb"(?P<method>[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) (?P<target>[^\x00-\x20\x7f]{1,1024})"
+    rb"(?: HTTP/(?P<version>[0-9]\.[0-9])\r)?"
+).match
+
+
+def build_refused_scope(
+    head: bytes, http_version: str, client: Address | None, server: Address | None, scheme: str
+) -> HTTPScope:
+    """A scope for the access log, of a request whose `head` is not served: it may be wrong, cut off, or no head at all.
+
+    What cannot be read is `-`.
+    """
+    method, target = "-", b"-"
+    match = _REFUSED_LINE(head)
+    if match is not None:
+        method, target = match["method"].decode("ascii"), match["target"]
+        if match["version"]:
+            http_version = match["version"].decode("ascii")
+    raw_path, _, query_string = target.partition(b"?")
+    return build_http_scope(
+        method,
+        http_version,
+        raw_path.decode("latin-1"),
+        raw_path,
+        query_string,
+        [],
+        client,
+        server,
+        scheme,
+        "",
+        {},
+        {},
+    )
 
 
 def build_websocket_scope(scope: HTTPScope, subprotocols: list[str]) -> WebSocketScope:

@@ -5,12 +5,19 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from .access_log import AccessLog, LoggerAccessLog, StreamAccessLog, compile_format
+from .access_log import (
+    AccessLog,
+    LoggerAccessLog,
+    PlainStream,
+    StreamAccessLog,
+    WriteErrors,
+    compile_format,
+)
 from .errors import SettingsError
 from .event_loop import loop_factory
 from .fleet import Member
@@ -143,13 +150,12 @@ class Worker(LifeCycle):
         """Where accesses are logged; None where nobody would read them."""
         logger = self.log
 
-        def on_error(error: Exception) -> None:
-            logger.error("The access log cannot be written: %r", error)
-
+        on_error = WriteErrors(logger.error)
+        through_logger = LoggerAccessLog(logger, on_error)
         stream = _plain_stream(logger)
         if stream is not None:
-            return StreamAccessLog(self.cfg.access_log_format, stream, loop.call_soon, on_error)
-        return LoggerAccessLog(logger, on_error) if _logs_accesses(logger, self.cfg) else None
+            return StreamAccessLog(self.cfg.access_log_format, stream, loop.call_soon, on_error, through_logger)
+        return through_logger if _logs_accesses(logger, self.cfg) else None
 
 
 def _loop_of(cls: type[Worker], plan: WorkerPlan) -> str:
@@ -169,27 +175,25 @@ def _logs_accesses(logger: Any, cfg: Config) -> bool:
     )
 
 
-def _plain_stream(logger: Any) -> Callable[[], TextIO] | None:
+def _plain_stream(logger: Any) -> PlainStream | None:
     """The stream of the one plain handler of Gunicorn's own logger; None where anything was added or replaced.
 
     Only then may lines bypass the logging module: no filter, formatter, second handler or subclass would see them.
     """
     access = getattr(logger, "access_log", None)
-    if type(logger) is not Logger or not isinstance(access, logging.Logger):
-        return None
-    if len(access.handlers) != 1 or access.filters or access.propagate or not access.isEnabledFor(logging.INFO):
+    if type(logger) is not Logger or not isinstance(access, logging.Logger) or len(access.handlers) != 1:
         return None
     handler = access.handlers[0]
-    if type(handler) not in (logging.StreamHandler, logging.FileHandler) or handler.filters or handler.level:
-        return None
-    formatter = handler.formatter
-    if type(formatter) is not logging.Formatter or formatter._fmt != Logger.access_fmt:
+    if type(handler) not in (logging.StreamHandler, logging.FileHandler):
         return None
     assert isinstance(handler, logging.StreamHandler)
-    plain: logging.StreamHandler[TextIO] = handler
-    if plain.terminator != "\n":
+    formatter = handler.formatter
+    if handler.terminator != "\n":
         return None
-    return lambda: plain.stream
+    if type(formatter) is not logging.Formatter or formatter._fmt != Logger.access_fmt:
+        return None
+    stream = PlainStream(access, handler)
+    return stream if stream() is not None else None
 
 
 class H11Worker(Worker):

@@ -3,14 +3,16 @@
 The same bytes go through Gunicorn's parser, environ and `Logger.atoms`, and through ours.
 """
 
+import base64
 import datetime as dt
 import io
 import logging
 import os
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from gunicorn.config import Config
@@ -18,7 +20,16 @@ from gunicorn.glogging import Logger, SafeAtoms
 from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 
-from gunicorn_asgi.access_log import AccessRecord, LoggerAccessLog, StreamAccessLog, compile_format
+from gunicorn_asgi.access_log import (
+    SECONDS_BETWEEN_ERRORS,
+    AccessRecord,
+    LoggerAccessLog,
+    PlainStream,
+    StreamAccessLog,
+    WriteErrors,
+    compile_format,
+    log_time,
+)
 from gunicorn_asgi.asgi_types import Address
 from gunicorn_asgi.errors import SettingsError
 from gunicorn_asgi.scope import build_http_scope
@@ -69,7 +80,7 @@ class Exchange:
         self._microseconds = microseconds
 
     def line(self, access_log_format: str) -> str:
-        return compile_format(access_log_format)(self.record)
+        return compile_format(access_log_format)(*self.record, log_time())
 
     def gunicorn_line(self, access_log_format: str, logger: Logger) -> str:
         config = Config()
@@ -334,7 +345,7 @@ def test_the_time_is_gunicorns_time(logger: Logger) -> None:
     line = compile_format("%(t)s")
     record = Exchange().record
     while True:
-        before, ours, after = logger.now(), line(record), logger.now()
+        before, ours, after = logger.now(), line(*record, log_time()), logger.now()
         if before == after:
             break
     assert ours == before
@@ -343,13 +354,13 @@ def test_the_time_is_gunicorns_time(logger: Logger) -> None:
 def test_the_process_is_the_one_that_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     line = compile_format("%(p)s")  # As in Gunicorn's master, before it forks.
     monkeypatch.setattr(os, "getpid", lambda: 4711)
-    assert line(Exchange().record) == "<4711>"
+    assert line(*Exchange().record, log_time()) == "<4711>"
 
 
 def test_a_compiled_format_keeps_nothing_of_a_record() -> None:
     line = compile_format("%(r)s %({x}i)s")
     first, second = Exchange(request_of(b"X: 1", target=b"/1")), Exchange(request_of(target=b"/2"))
-    assert [line(exchange.record) for exchange in (first, second, first)] == [
+    assert [line(*exchange.record, log_time()) for exchange in (first, second, first)] == [
         *("GET /1 HTTP/1.1 1", "GET /2 HTTP/1.1 -", "GET /1 HTTP/1.1 1"),
     ]
 
@@ -379,6 +390,22 @@ HOSTILE = request_of(
     *[b"User-Agent: a\tb\x85c", b"Referer: \x9b", b"Authorization: Basic YQpiOmM=", b"X: a\t\x80"],
     target=b"/a%0Ab%C2%85c%1Ed%E2%80%A8e?f",
 )
+
+
+BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@pytest.mark.parametrize("character", [*BIDIRECTIONAL, "\u200b", "\u2028", "\u2029", "\ufeff", "\x85", "\x1b", "\x7f"])
+def test_what_cannot_be_seen_in_a_user_name_is_escaped(character: str) -> None:
+    """Only there can it be: everything else is shown as Latin-1, as in Gunicorn."""
+    credentials = base64.b64encode(f"a{character}b:secret".encode())
+    shown = Exchange(request_of(b"Authorization: Basic " + credentials)).line("%(u)s")
+    number = ord(character)
+    assert shown == (f"a\\x{number:02x}b" if number < 256 else f"a\\u{number:04x}b")
+
+
+def test_a_format_is_compiled_once() -> None:
+    assert compile_format(COMBINED) is compile_format(COMBINED)
 
 
 def test_every_request_is_one_line_whatever_it_holds() -> None:
@@ -433,7 +460,7 @@ class CountingStream(io.StringIO):
 
 def paths(log: StreamAccessLog, *targets: bytes) -> None:
     for target in targets:
-        log.write(Exchange(request_of(target=target)).record)
+        log.write(*Exchange(request_of(target=target)).record)
 
 
 def test_lines_are_written_and_flushed_once_a_loop_turn() -> None:
@@ -498,7 +525,7 @@ def test_a_line_that_the_stream_cannot_encode_takes_no_other_line_with_it() -> N
     stream = io.TextIOWrapper(raw, encoding="ascii")
     log = StreamAccessLog("%(a)s", lambda: stream, loop.call_soon, errors.append)
     for user_agent in (b"first", b"\xe9", b"last"):
-        log.write(Exchange(request_of(b"User-Agent: " + user_agent)).record)
+        log.write(*Exchange(request_of(b"User-Agent: " + user_agent)).record)
     loop.turn()
     assert raw.getvalue().splitlines() == [b"first", b"\\xe9", b"last"]
     assert errors == []
@@ -507,7 +534,7 @@ def test_a_line_that_the_stream_cannot_encode_takes_no_other_line_with_it() -> N
 def test_texts_are_right_for_more_values_than_any_cache_holds() -> None:
     line = compile_format("%(a)s")
     for number in [*range(2000), *range(10)]:
-        assert line(Exchange(request_of(b'User-Agent: "%d"' % number)).record) == f'\\"{number}\\"'
+        assert line(*Exchange(request_of(b'User-Agent: "%d"' % number)).record, log_time()) == f'\\"{number}\\"'
 
 
 def test_a_scope_that_the_application_broke_is_reported_and_the_next_line_is_written() -> None:
@@ -515,7 +542,7 @@ def test_a_scope_that_the_application_broke_is_reported_and_the_next_line_is_wri
     log = StreamAccessLog("%(U)s", lambda: stream, loop.call_soon, errors.append)
     broken = Exchange().record
     broken.scope.clear()  # type: ignore[attr-defined]  # What an application may do, a TypedDict may not.
-    log.write(broken)
+    log.write(*broken)
     paths(log, b"/2")
     loop.turn()
     assert [type(error) for error in errors] == [KeyError]
@@ -546,6 +573,98 @@ def test_a_format_that_cannot_be_filled_in_is_refused_at_boot(access_log_format:
     assert repr(access_log_format) in str(error.value)
 
 
+# Where the stream is no longer plain
+
+
+class PlainLogger:
+    """A logger with one plain handler, as Gunicorn makes it, and an access log straight to its stream."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        self.logger = logging.getLogger("tests.plain")
+        self.logger.handlers.clear()
+        self.logger.filters.clear()
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = self.logger.disabled = False
+        self.handler: logging.StreamHandler[TextIO] = logging.StreamHandler(self.stream)
+        self.handler.setFormatter(logging.Formatter("%(message)s"))
+        self.logger.addHandler(self.handler)
+        self.otherwise: list[int] = []
+        self.loop, self.errors = Loop(), list[Exception]()
+        self.log = StreamAccessLog(
+            "%(s)s", PlainStream(self.logger, self.handler), self.loop.call_soon, self.errors.append, self
+        )
+
+    def write(self, *values: Any) -> None:
+        """The access log that is used where the stream is not."""
+        self.otherwise.append(AccessRecord(*values).status)
+
+    def answer(self, *statuses: int) -> None:
+        for status in statuses:
+            self.log.write(*Exchange(status=status).record)
+
+
+class Refuse(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return False
+
+
+CHANGES: list[Callable[[PlainLogger], object]] = [
+    lambda plain: plain.logger.addHandler(logging.NullHandler()),
+    lambda plain: plain.logger.addFilter(Refuse()),
+    lambda plain: plain.logger.removeHandler(plain.handler),
+    lambda plain: plain.logger.setLevel(logging.WARNING),
+    lambda plain: setattr(plain.logger, "propagate", True),
+    lambda plain: setattr(plain.logger, "disabled", True),
+    lambda plain: plain.handler.addFilter(Refuse()),
+    lambda plain: plain.handler.setLevel(logging.DEBUG),
+    lambda plain: plain.handler.setFormatter(logging.Formatter("JSON %(message)s")),
+    lambda plain: setattr(plain.handler, "terminator", ""),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_is_attached_later_gets_the_lines(change: Callable[[PlainLogger], object]) -> None:
+    plain = PlainLogger()
+    plain.answer(200, 201)
+    plain.loop.turn()
+    assert (plain.stream.getvalue(), plain.otherwise) == ("200\n201\n", [])
+    plain.answer(202)
+    change(plain)
+    plain.loop.turn()
+    plain.answer(203, 204)
+    plain.loop.turn()
+    assert plain.stream.getvalue() == "200\n201\n202\n", "a line that was made before is not lost"
+    assert plain.otherwise == [203, 204]
+    assert plain.errors == []
+
+
+def test_what_is_taken_away_again_leaves_the_stream_plain() -> None:
+    plain, refuse = PlainLogger(), Refuse()
+    plain.logger.addFilter(refuse)
+    plain.answer(200)
+    plain.logger.removeFilter(refuse)
+    plain.answer(201)
+    plain.loop.turn()
+    assert (plain.stream.getvalue(), plain.otherwise) == ("201\n", [200])
+
+
+def test_a_stream_that_never_works_is_reported_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    said: list[str] = []
+    report = WriteErrors(lambda message, *arguments: said.append(message % arguments))
+    for _ in range(50):
+        report(OSError(28, "No space left on device"))
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+    now += SECONDS_BETWEEN_ERRORS
+    report(OSError(28, "No space left on device"))
+    report(OSError(28, "No space left on device"))
+    assert len(said) == 2
+    assert "49 more times" in said[1]
+
+
 # Through a logger
 
 
@@ -561,7 +680,7 @@ class Recorder:
 
 def test_a_logger_gets_the_objects_that_gunicorn_documents() -> None:
     logger, errors = Recorder(), list[Exception]()
-    LoggerAccessLog(logger, errors.append).write(Exchange(status=404, microseconds=1_500_000).record)
+    LoggerAccessLog(logger, errors.append).write(*Exchange(status=404, microseconds=1_500_000).record)
     [(response, request, environ, duration)] = logger.calls
     assert response.status == "404 Not Found"
     assert response.sent == 12
@@ -582,7 +701,7 @@ def test_a_logger_that_raises_is_reported_and_not_raised() -> None:
             raise KeyError("boom")
 
     errors = list[Exception]()
-    LoggerAccessLog(Broken(), errors.append).write(Exchange().record)
+    LoggerAccessLog(Broken(), errors.append).write(*Exchange().record)
     assert [type(error) for error in errors] == [KeyError]
 
 
@@ -611,9 +730,9 @@ def test_both_ways_write_the_same_text(make_logger: MakeLogger, tmp_path: Path, 
     path = tmp_path / "access.log"
     logger = make_logger(accesslog=str(path), access_log_format=access_log_format)
     errors = list[Exception]()
-    LoggerAccessLog(logger, errors.append).write(exchange.record)
+    LoggerAccessLog(logger, errors.append).write(*exchange.record)
     loop, stream = Loop(), io.StringIO(newline="")
-    StreamAccessLog(access_log_format, lambda: stream, loop.call_soon, errors.append).write(exchange.record)
+    StreamAccessLog(access_log_format, lambda: stream, loop.call_soon, errors.append).write(*exchange.record)
     loop.turn()
     with path.open(newline="", encoding="utf-8") as file:
         assert stream.getvalue() == file.read()
@@ -625,6 +744,6 @@ def test_both_ways_round_a_duration_alike(make_logger: MakeLogger, tmp_path: Pat
     logger = make_logger(accesslog=str(path), access_log_format="%(D)s")
     record = Exchange().record
     for duration in (0.0012345678, 0.0012345, 0.0012349999, 0.9999999):
-        record.duration_seconds = duration
-        LoggerAccessLog(logger, list[Exception]().append).write(record)
-        assert path.read_text().split()[-1] == compile_format("%(D)s")(record)
+        record = record._replace(duration_seconds=duration)
+        LoggerAccessLog(logger, list[Exception]().append).write(*record)
+        assert path.read_text().split()[-1] == compile_format("%(D)s")(*record, "")

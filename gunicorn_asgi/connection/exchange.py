@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, Protocol
 
-from ..access_log import AccessRecord
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
 from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
 from ..wire.headers import accepts_trailers, checked_field, checked_trailers
@@ -52,6 +51,11 @@ _STREAMING: Final = ExchangeState.STREAMING
 _AWAITING_TRAILERS: Final = ExchangeState.AWAITING_TRAILERS
 _COMPLETE: Final = ExchangeState.COMPLETE
 _DISCONNECTED: Final = ExchangeState.DISCONNECTED
+
+
+CLIENT_GONE: Final = 499
+"""What the access log shows where the client has left before its answer, as in nginx: no status of HTTP, and none that
+anybody has seen."""
 
 
 class ResponseStream(Protocol):
@@ -300,13 +304,17 @@ class Exchange:
             self._request_body = RequestBody(self._context.loop, complete=True)
         self._request_body.cut()
 
-    def on_disconnect(self) -> None:
-        """The client has gone, or its request turned out to be broken."""
+    def on_disconnect(self, status: int = CLIENT_GONE) -> None:
+        """The client has gone, or its request turned out to be broken, and was answered with `status`."""
         if not self._has_ended:
-            head_sent = self.head_sent
+            if not self.head_sent:
+                self._status = status
+                self._response_headers = ()
+                if status != CLIENT_GONE:
+                    self._response_headers, content = plain_answer(status)
+                    self._sent_bytes = len(content)
             self.state = _DISCONNECTED
-            if head_sent:
-                self._log_access()
+            self._log_access()
         if self._request_body is not None:
             self._request_body.cut()
 
@@ -338,14 +346,12 @@ class Exchange:
         context = self._context
         if context.access_log is not None:
             context.access_log.write(
-                AccessRecord(
-                    self._scope,
-                    self._fields,
-                    self._status,
-                    self._response_headers,
-                    self._sent_bytes,
-                    time.perf_counter() - self._started_at,
-                )
+                self._scope,
+                self._fields,
+                self._status,
+                self._response_headers,
+                self._sent_bytes,
+                time.perf_counter() - self._started_at,
             )
 
     def _on_error(self, error: BaseException) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Final
 from ..asgi_types import Address, Field
 from ..errors import RemoteProtocolError
 from ..proxy import UNSEEN, FieldShape
+from ..scope import build_refused_scope
+from ..wire.http1_response import plain_answer
 from .context import ServingContext
 from .transport import TransportProtocol
 
@@ -77,3 +79,14 @@ class HttpConnection(TransportProtocol):
     def _log_refusal(self, error: RemoteProtocolError) -> None:
         """Tell the error log of a request that is not served."""
         self._context.log_refusal(self.peer, error.status, error.reason)
+
+    def _log_refused_request(self, status: int, head: bytes, http_version: str = "1.1") -> None:
+        """Tell the access log of a request that was answered with `status` before it became an exchange.
+
+        `head` is what has come of it.
+        """
+        access_log = self._context.access_log
+        if access_log is not None:
+            fields, content = plain_answer(status)
+            scope = build_refused_scope(head, http_version, self._client, self._server, self._scheme)
+            access_log.write(scope, {}, status, fields, len(content), 0.0)

@@ -185,7 +185,7 @@ class Http1Connection(HttpConnection):
                 self._known_fields = NO_FIELDS if may_change else section
                 self._known_origin = client, scheme
         except RemoteProtocolError as error:
-            self._refuse(error)
+            self._refuse(error, data)
             return
         self.deadline = NEVER
         self._http_version = http_version
@@ -514,16 +514,19 @@ class Http1Connection(HttpConnection):
         if self._reading is _HEAD and self._half_closed:
             self.close()
 
-    def _refuse(self, error: RemoteProtocolError) -> None:
-        """Answer what cannot be served, or no longer, and let go of the connection."""
+    def _refuse(self, error: RemoteProtocolError, head: bytes = b"") -> None:
+        """Answer what cannot be served, or no longer, and let go of the connection. `head` is what has come of a
+        request that is no exchange yet."""
         self._log_refusal(error)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             head_sent = exchange.head_sent
-            exchange.on_disconnect()
+            exchange.on_disconnect(error.status)
             if head_sent:
                 self.abort()
                 return
+        else:
+            self._log_refused_request(error.status, head)
         fields, content = plain_answer(error.status)
         lines, _, _ = self._context.encoder.encode(error.status, fields)
         lines += [b"%b: %b\r\n" % field for field in error.fields]
@@ -594,7 +597,7 @@ class Http1Connection(HttpConnection):
         exchange = self._exchange
         if self._reading is _HEAD:
             if self._pending:
-                self._refuse(RemoteProtocolError(408, "head-timeout"))
+                self._refuse(RemoteProtocolError(408, "head-timeout"), self._pending)
             else:
                 self._on_idle()
         elif self._reading is _BODY:

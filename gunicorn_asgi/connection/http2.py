@@ -201,6 +201,7 @@ class Http2Connection(HttpConnection):
     def on_refused_request(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
         """See `Http2Events.on_refused_request`."""
         self._log_refusal(error)
+        self._log_refused_request(error.status, b"", "2")
         self._answer(stream_id, error.status)
 
     def on_content(self, stream: Http2Stream, content: bytes, ended: bool) -> None:
@@ -388,7 +389,7 @@ class Http2Connection(HttpConnection):
             self._log_refusal(RemoteProtocolError(408, "body-timeout"))
             self._answer(stream.id, 408)
             self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
-            stream.exchange.on_disconnect()
+            stream.exchange.on_disconnect(408)
         self.schedule_flush()
 
     def on_deadline(self) -> None:

@@ -19,7 +19,7 @@ from ..errors import ApplicationError, ClientDisconnected, CloseCode, MessageOrd
 from ..scope import build_websocket_scope
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
-from .exchange import Exchange, ExchangeState, ResponseStream
+from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
 from .websocket import WebSocketConnection
 
 _AWAITING_ACCEPT: Final = ExchangeState.AWAITING_ACCEPT
@@ -202,9 +202,9 @@ class WebSocketExchange(Exchange):
         """The client has ended its sending side before it got an answer: there will be no WebSocket."""
         self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
-    def on_disconnect(self) -> None:
+    def on_disconnect(self, status: int = CLIENT_GONE) -> None:
         """The client has gone before it got its answer, or all of it."""
-        super().on_disconnect()
+        super().on_disconnect(status)
         self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     def end_grace(self) -> None:

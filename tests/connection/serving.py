@@ -59,8 +59,8 @@ class RecordingAccessLog:
     def __init__(self) -> None:
         self.records: list[AccessRecord] = []
 
-    def write(self, record: AccessRecord) -> None:
-        self.records.append(record)
+    def write(self, *values: Any) -> None:
+        self.records.append(AccessRecord(*values))
 
     @property
     def lines(self) -> list[tuple[str, int, int]]:

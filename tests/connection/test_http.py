@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gunicorn_asgi.asgi_types import HTTPScope
 from gunicorn_asgi.connection.http1 import Http1Connection
 from gunicorn_asgi.settings import Settings
-from tests.connection.serving import run, serving_context, turns
+from gunicorn_asgi.wire.http1_response import plain_answer
+from tests.connection.serving import PassingLoop, RecordingAccessLog, run, serving_context, turns
 from tests.support.fake_transport import FakeTransport
 
 PROXY = ("10.0.0.1", 4711)
@@ -121,3 +122,79 @@ def test_no_header_of_an_untrusted_peer_changes_client_scheme_or_root_path(
     assert not isinstance(scope, bytes)
     assert (scope["client"], scope["scheme"]) == (STRANGER, "https" if tls else "http")
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/root", "/root/a", b"/root/a")
+
+
+def records_of(*data: bytes, seconds: float = 0.0) -> list[tuple[str, bytes, str, int, int]]:
+    """Method, target, version, status and content bytes of each line in the access log."""
+    access_log = RecordingAccessLog()
+
+    async def main() -> None:
+        context = serving_context(answering, access_log=access_log)
+        transport = FakeTransport(context.loop, Http1Connection(context))
+        for part in data:
+            transport.feed(part)
+            await turns()
+        loop = context.loop
+        assert isinstance(loop, PassingLoop)
+        await loop.pass_time(seconds)
+        assert bytes(transport.received).count(b"HTTP/1.1 ") == len(access_log.records)
+        for record in access_log.records:
+            assert record.sent_bytes == len(bytes(transport.received).partition(b"\r\n\r\n")[2])
+        transport.lose()
+        context.clock.stop()
+
+    run(main(), PassingLoop)
+    return [
+        (
+            record.scope["method"],
+            record.scope["raw_path"] + (b"?" + record.scope["query_string"] if record.scope["query_string"] else b""),
+            record.scope["http_version"],
+            record.status,
+            record.sent_bytes,
+        )
+        for record in access_log.records
+    ]
+
+
+async def answering(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive())["more_body"]:
+        pass
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body"})
+
+
+def content_bytes(status: int) -> int:
+    return len(plain_answer(status)[1])
+
+
+@pytest.mark.parametrize(
+    ("data", "method", "target", "version", "status"),
+    [
+        pytest.param(b"GET /a?b HTTP/1.1\r\n\r\n", "GET", b"/a?b", "1.1", 400, id="no host"),
+        pytest.param(b"GET /a HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", "GET", b"/a", "1.0", 400, id="two hosts"),
+        pytest.param(request(b"X: " + b"a" * 9000), "GET", b"/a", "1.1", 431, id="large field"),
+        pytest.param(b"GET /" + b"a" * 5000, "GET", b"/" + b"a" * 1023, "1.1", 414, id="long target"),
+        pytest.param(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "GET", b"/", "2.0", 505, id="version"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", "-", b"-", "1.1", 400, id="TLS"),
+        pytest.param(b"GET /\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n", "GET", b"/", "1.1", 400, id="control character"),
+        pytest.param(b"G\x1bET / HTTP/1.1\r\nHost: a\r\n\r\n", "-", b"-", "1.1", 400, id="bad method"),
+    ],
+)
+def test_a_refused_request_is_in_the_access_log(
+    data: bytes, method: str, target: bytes, version: str, status: int
+) -> None:
+    assert records_of(data) == [(method, target, version, status, content_bytes(status))]
+
+
+def test_an_unfinished_request_is_in_the_access_log() -> None:
+    records = records_of(b"GET /slow HTTP/1.1\r\nHo", seconds=20)
+    assert records == [("GET", b"/slow", "1.1", 408, content_bytes(408))]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "seconds"), [(b"zz\r\n", 400, 0.0), (b"", 408, 90.0)], ids=["bad chunk", "no body"]
+)
+def test_a_request_whose_body_is_refused_is_in_the_access_log_once(body: bytes, status: int, seconds: float) -> None:
+    head = b"POST /a?b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    records = records_of(*filter(None, (head, body)), seconds=seconds)
+    assert records == [("POST", b"/a?b", "1.1", status, content_bytes(status))]

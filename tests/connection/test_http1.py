@@ -975,7 +975,7 @@ def test_a_client_that_goes_is_a_disconnect() -> None:
 
     app = Held()
     client = serve(app, steps)
-    assert client.access_log.records == []
+    assert client.access_log.lines == [("/", 499, 0)]
     assert client.log.of("error") == []
 
 
