@@ -15,7 +15,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 from .connection.context import ErrorLog, ExchangeDescription, RunningExchange
 
@@ -39,13 +40,13 @@ class LoopWatch:
         on_overdue: Callable[[], None],
     ) -> None:
         """A loop that has not turned for `lag_seconds` (0: for ever) is reported. `on_overdue` is called, in the thread
-        of the watch, when it has not for `overdue_seconds`, and again and again until it does."""
+        of the watch, at the latest when it has not for `overdue_seconds`, and again and again until it does."""
         self._lag_seconds = lag_seconds
-        self._overdue_seconds = overdue_seconds
         self._error_log = error_log
         self._exchanges = exchanges
         self._on_overdue = on_overdue
-        self._period = min(MAX_PERIOD_SECONDS, overdue_seconds, lag_seconds / _PERIODS or MAX_PERIOD_SECONDS)
+        # Within two of them the thread has seen that the loop does not turn.
+        self._period = min(MAX_PERIOD_SECONDS, overdue_seconds / 2, lag_seconds / _PERIODS or MAX_PERIOD_SECONDS)
         self._turned_at = time.monotonic()
         self._blocked_thread = threading.get_ident()
         self._stopped = threading.Event()
@@ -69,7 +70,7 @@ class LoopWatch:
         self._timer = self._loop.call_later(self._period, self._turn)
 
     def _watch(self) -> None:
-        reported_turn: float | None = None
+        seen_turn = reported_turn = 0.0
         while True:
             looked_at = time.monotonic()
             if self._stopped.wait(self._period):
@@ -78,9 +79,10 @@ class LoopWatch:
             if now - looked_at > 2 * self._period + 0.1:
                 continue  # The whole process stood still, or the machine did. It is not the application's doing.
             turned_at = self._turned_at
-            blocked_seconds = now - turned_at - self._period
-            if blocked_seconds >= self._overdue_seconds:
+            if turned_at == seen_turn:
                 self._on_overdue()
+            seen_turn = turned_at
+            blocked_seconds = now - turned_at - self._period
             if self._lag_seconds and blocked_seconds >= self._lag_seconds and turned_at != reported_turn:
                 reported_turn = turned_at
                 self._error_log.warning(
@@ -125,7 +127,7 @@ def abort_report(
             if number == MAX_DESCRIBED:
                 report.write(f"... and {len(tasks) - number} more tasks\n")
                 break
-            task.print_stack(file=report)
+            report.write(f"{task!r}:\n{''.join(_stack_of_task(task).format())}")
     report.write(describe_exchanges(exchanges))
     return report.getvalue()
 
@@ -141,6 +143,18 @@ def describe_exchanges(exchanges: Iterable[RunningExchange]) -> str:
     if len(described) > MAX_DESCRIBED:
         lines.append(f"  ... and {len(described) - MAX_DESCRIBED} more")
     return "\n".join(lines)
+
+
+def _stack_of_task(task: "asyncio.Task[Any]") -> traceback.StackSummary:
+    """Where a task waits, through all that it awaits: `Task.get_stack` ends at the coroutine of the task itself."""
+    frames: list[tuple[FrameType, int]] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None and len(frames) < MAX_DESCRIBED:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return traceback.StackSummary.extract(iter(frames))
 
 
 def _age(description: ExchangeDescription) -> float:

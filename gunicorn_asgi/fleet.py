@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import mmap
 import os
-import struct
 import tempfile
 import time
 from typing import Final
@@ -31,7 +30,6 @@ MAX_BOOT_PAUSE_SECONDS: Final = 8.0
 BOOT_SPACING_SECONDS: Final = 1.0
 """Between the ends of two replacements that could not start, and so at least between two attempts."""
 
-_NUMBER: Final = struct.Struct("=d")
 # Indices of numbers in the mapping.
 _LEFT_AT, _FAILED_BOOTS, _LAST_FAILURE, _FIRST_PLACE = range(4)
 # Bytes of the lock file.
@@ -42,19 +40,13 @@ class Fleet:
     """Shared by all workers of a master."""
 
     def __init__(self) -> None:
-        self._numbers = mmap.mmap(-1, (_FIRST_PLACE + 2 * PLACES) * _NUMBER.size)
+        self.numbers = memoryview(mmap.mmap(-1, (_FIRST_PLACE + 2 * PLACES) * 8)).cast("d")
+        """Doubles, each written by one processor instruction."""
         self._lock_file = tempfile.TemporaryFile(prefix="gunicorn-asgi-")  # noqa: SIM115  # Open as long as the master.
 
     def join(self, age: int) -> "Member":
         """Called in a worker; `age` is Gunicorn's running number of it."""
         return Member(self, age % PLACES)
-
-    def get(self, index: int) -> float:
-        number: float = _NUMBER.unpack_from(self._numbers, index * _NUMBER.size)[0]
-        return number
-
-    def set(self, index: int, value: float) -> None:
-        _NUMBER.pack_into(self._numbers, index * _NUMBER.size, value)
 
     def try_lock(self, byte: int) -> bool:
         """Take the record lock on one byte, to be kept until the process ends or `unlock`."""
@@ -74,6 +66,7 @@ class Member:
 
     def __init__(self, fleet: Fleet, place: int) -> None:
         self._fleet = fleet
+        self._numbers = fleet.numbers
         self._stamp = _FIRST_PLACE + 2 * place
         self._others: tuple[int, ...] = ()
 
@@ -82,27 +75,27 @@ class Member:
     def report(self, connections: int) -> None:
         """Say how many connections this worker has. To be called on each heartbeat while it accepts some."""
         now = time.monotonic()
-        fleet = self._fleet
-        fleet.set(self._stamp + 1, connections)
-        fleet.set(self._stamp, now)
+        numbers = self._numbers
+        numbers[self._stamp + 1] = connections
+        numbers[self._stamp] = now
         self._others = tuple(
-            place + 1
-            for place in range(_FIRST_PLACE, _FIRST_PLACE + 2 * PLACES, 2)
-            if place != self._stamp and now - fleet.get(place) < STALE_SECONDS
+            _FIRST_PLACE + 2 * place + 1
+            for place, stamp in enumerate(numbers[_FIRST_PLACE::2].tolist())
+            if now - stamp < STALE_SECONDS and _FIRST_PLACE + 2 * place != self._stamp
         )
 
     def count(self, connections: int) -> None:
         """The same between two heartbeats."""
-        self._fleet.set(self._stamp + 1, connections)
+        self._numbers[self._stamp + 1] = connections
 
     def fewest_of_others(self) -> float | None:
         """The connections of the worker with the fewest; None where no other accepts."""
-        get = self._fleet.get
-        return min(get(place) for place in self._others) if self._others else None
+        numbers = self._numbers
+        return min([numbers[place] for place in self._others]) if self._others else None
 
     def leave(self) -> None:
         """This worker accepts no more."""
-        self._fleet.set(self._stamp, 0.0)
+        self._numbers[self._stamp] = 0.0
 
     # Taking turns
 
@@ -115,17 +108,17 @@ class Member:
         if not fleet.try_lock(_TURN):
             return False
         now = time.monotonic()
-        if now - fleet.get(_LEFT_AT) < REPLACEMENT_SECONDS:
+        if now - self._numbers[_LEFT_AT] < REPLACEMENT_SECONDS:
             fleet.unlock(_TURN)
             return False
-        fleet.set(_LEFT_AT, now)
+        self._numbers[_LEFT_AT] = now
         return True
 
     def on_serving(self, *, replaces_another: bool) -> None:
         """This worker has begun to serve."""
-        self._fleet.set(_FAILED_BOOTS, 0.0)
+        self._numbers[_FAILED_BOOTS] = 0.0
         if replaces_another:
-            self._fleet.set(_LEFT_AT, 0.0)
+            self._numbers[_LEFT_AT] = 0.0
 
     def boot_pause(self) -> float:
         """How many seconds this worker, which could not start, has to wait before it ends."""
@@ -134,12 +127,12 @@ class Member:
         while not fleet.try_lock(_BOOT):
             time.sleep(0.001)
         try:
-            failures = fleet.get(_FAILED_BOOTS) + 1
-            fleet.set(_FAILED_BOOTS, failures)
+            failures = self._numbers[_FAILED_BOOTS] + 1
+            self._numbers[_FAILED_BOOTS] = failures
             now = time.monotonic()
             pause: float = min(2.0 ** (failures - 1), MAX_BOOT_PAUSE_SECONDS)
-            end = max(now + pause, fleet.get(_LAST_FAILURE) + BOOT_SPACING_SECONDS)
-            fleet.set(_LAST_FAILURE, end)
+            end = max(now + pause, self._numbers[_LAST_FAILURE] + BOOT_SPACING_SECONDS)
+            self._numbers[_LAST_FAILURE] = end
             return end - now
         finally:
             fleet.unlock(_BOOT)

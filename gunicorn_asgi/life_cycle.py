@@ -62,6 +62,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
         self._is_stopping = False
+        self._logs_threads = False
         self.executor_threads: int | None = None
         """Size of the default executor of the event loop; None for that of Python."""
 
@@ -165,6 +166,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         self.notify()
         if os.getppid() != self.ppid and self.alive:
             self.alive = False
+            self._is_stopping = True
             self.log.warning("The master (pid %s) has gone: the worker finishes what it does and ends", self.ppid)
             if self._server is not None:
                 self._server.stop(Stop.GRACEFUL)
@@ -257,7 +259,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         deadline = min(
             loop.time() + self.cfg.graceful_timeout, self._server.exit_deadline if self._server else math.inf
         )
-        exit_by(max(deadline - loop.time(), 0.1), exit_code)
+        exit_by(max(deadline - EXIT_SECONDS / 2 - loop.time(), 0.1), exit_code)
         self.close_logs()
         loop.run_until_complete(asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=_CANCEL_SECONDS))
         shut_down(executor, lambda: loop.time() > deadline - EXIT_SECONDS, self.notify)

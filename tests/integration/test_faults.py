@@ -30,10 +30,9 @@ def journal(tmp_path: Path) -> Path:
 def start(gunicorns: GunicornStarter, journal: Path) -> StartLedger:
     """Start the ledger application."""
 
-    def start(*options: str, **arguments: str) -> Gunicorn:
-        env = {"LEDGER": str(journal), **{name: value for name, value in arguments.items() if name.isupper()}}
-        others = {name: value for name, value in arguments.items() if not name.isupper()}
-        return gunicorns.start("ledger", "--keep-alive", "5", *options, env=env, **others)
+    def start(*options: str, bind: str = "127.0.0.1:0") -> Gunicorn:
+        env = {"LEDGER": str(journal)}
+        return gunicorns.start("ledger", "--keep-alive", "5", *options, bind=bind, env=env)
 
     return start
 

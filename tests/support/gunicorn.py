@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -135,10 +135,15 @@ class GunicornStarter:
         worker: str = WORKER,
         bind: str = "127.0.0.1:0",
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+        prefix: Sequence[str] = (),
     ) -> Gunicorn:
-        """Start `gunicorn` and return when it listens. `app` is a module below tests/integration/apps."""
+        """Start `gunicorn` and return when it listens. `app` is a module below tests/integration/apps.
+
+        It inherits the files `pass_fds`, and is started by the command `prefix`, where that is given.
+        """
         name = f"gunicorn-{os.getpid()}-{next(_names)}"
-        command = _command(app, options, worker, bind)
+        command = [*prefix, *_command(app, options, worker, bind)]
 
         environment = _environment(env or {})
 
@@ -148,6 +153,7 @@ class GunicornStarter:
             terminate_on_interrupt = True
             args = command
             env = environment
+            popen_kwargs = {"pass_fds": tuple(pass_fds)}  # noqa: RUF012  # As xprocess wants it.
 
         try:
             _, log_path = self._xprocess.ensure(name, Starter, persist_logs=False)

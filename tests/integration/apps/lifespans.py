@@ -1,5 +1,6 @@
 """Applications whose lifespan does something special."""
 
+import asyncio
 import sys
 from typing import Any
 
@@ -16,6 +17,34 @@ async def exits(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that gives up while it starts."""
     await receive()
     sys.exit(1)
+
+
+async def serves_until_shutdown(scope: Scope, receive: Receive, send: Send) -> None:
+    """Start, answer requests, and return when the shutdown is asked for."""
+    if scope["type"] == "http":
+        await respond(send, b"hello")
+        return
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+
+
+async def shutdown_hangs(scope: Scope, receive: Receive, send: Send) -> None:
+    await serves_until_shutdown(scope, receive, send)
+    if scope["type"] == "lifespan":
+        await asyncio.Event().wait()
+
+
+async def shutdown_raises(scope: Scope, receive: Receive, send: Send) -> None:
+    await serves_until_shutdown(scope, receive, send)
+    if scope["type"] == "lifespan":
+        raise RuntimeError("raised on purpose, in the shutdown")
+
+
+async def shutdown_fails(scope: Scope, receive: Receive, send: Send) -> None:
+    await serves_until_shutdown(scope, receive, send)
+    if scope["type"] == "lifespan":
+        await send({"type": "lifespan.shutdown.failed", "message": "the tide is out"})
 
 
 async def raises(scope: Scope, receive: Receive, send: Send) -> None:

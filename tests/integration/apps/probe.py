@@ -5,8 +5,10 @@ answers as soon as NAME is in there, so that a test can wait for it.
 """
 
 import asyncio
+import ctypes
 import json
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,9 +21,14 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 PIECE: Final = b"0123456789abcdef" * 4096
 """64 KiB."""
 
+_ballast: list[bytes] = []
 _journal: dict[str, Any] = {}
 _journal_grew = asyncio.Condition()
 _released = asyncio.Event()
+
+if seconds := os.environ.get("PROBE_IMPORT_SECONDS"):
+    print("probe: import has begun", file=sys.stderr)
+    time.sleep(float(seconds))
 
 
 async def note(name: str, value: Any = None) -> None:
@@ -237,11 +244,71 @@ async def hints_and_trailers(scope: Scope, receive: Receive, send: Send) -> None
     await send({"type": "http.response.trailers", "headers": [(b"x-extensions", offered)]})
 
 
+async def block_for(scope: Scope, receive: Receive, send: Send) -> None:
+    """Block the event loop for as many seconds as the query string says, then answer."""
+    time.sleep(float(scope["query_string"]))  # noqa: ASYNC251  # This is what the test is about.
+    await respond(send, b"blocked")
+
+
+async def block_in_c(scope: Scope, receive: Receive, send: Send) -> None:
+    """Block the interpreter, so that no thread and no handler of a signal can run."""
+    ctypes.PyDLL(None).usleep(60_000_000)
+
+
+async def ticks(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send events until told to stop, and say goodbye then."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    disconnect = asyncio.ensure_future(receive())
+    while not disconnect.done():
+        await send({"type": "http.response.body", "body": b"tick\r\n", "more_body": True})
+        await asyncio.wait({disconnect}, timeout=0.05)
+    await send({"type": "http.response.body", "body": b"goodbye\r\n"})
+
+
+async def endless_quietly(scope: Scope, receive: Receive, send: Send) -> None:
+    """Begin a response, and neither go on nor listen."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun\r\n", "more_body": True})
+    await asyncio.Event().wait()
+
+
+async def hang_in_thread(scope: Scope, receive: Receive, send: Send) -> None:
+    """Leave a thread behind that does not end."""
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
+    await respond(send, b"hanging")
+
+
+async def work_in_thread(scope: Scope, receive: Receive, send: Send) -> None:
+    """Leave a thread behind that works for as many seconds as the query string says."""
+
+    def work(seconds: float) -> None:
+        time.sleep(seconds)
+        with Path(os.environ["PROBE_JOURNAL"]).open("a") as file:
+            file.write("thread is done\n")
+
+    asyncio.get_running_loop().run_in_executor(None, work, float(scope["query_string"]))
+    await respond(send, b"working")
+
+
+async def grow(scope: Scope, receive: Receive, send: Send) -> None:
+    """Keep as many MiB of memory as the query string says."""
+    _ballast.append(b"x" * (int(scope["query_string"]) << 20))
+    await respond(send, b"grown")
+
+
 async def block_loop(scope: Scope, receive: Receive, send: Send) -> None:
     time.sleep(60)  # noqa: ASYNC251  # This is what the test is about.
 
 
 FUNCTIONS: Final = {
+    "block-for": block_for,
+    "block-in-c": block_in_c,
+    "endless-quietly": endless_quietly,
+    "grow": grow,
+    "hang-in-thread": hang_in_thread,
+    "ticks": ticks,
+    "work-in-thread": work_in_thread,
     "await-disconnect": await_disconnect,
     "block-loop": block_loop,
     "blocked-download": blocked_download,
@@ -270,6 +337,7 @@ FUNCTIONS: Final = {
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     assert (await receive())["type"] == "lifespan.startup"
+    print("probe: lifespan has begun", file=sys.stderr)
     await asyncio.sleep(float(os.environ.get("PROBE_STARTUP_SECONDS", "0")))
     scope["state"]["from_lifespan"] = "set in startup"
     await note("startup")

@@ -1,0 +1,106 @@
+"""`--reload`: a changed application is served soon, whatever is still open, and a broken one is shown."""
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.gunicorn import Gunicorn, GunicornStarter
+from tests.support.http1 import request
+
+APP = """\
+from tests.integration.apps.probe import app as probe, respond
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "http" and scope["path"] == "/":
+        await respond(send, b"{}")
+    else:
+        await probe(scope, receive, send)
+"""
+
+ENGINES = ["poll", "auto"] + (["inotify"] if importlib.util.find_spec("inotify") else [])
+
+
+class Application:
+    """A module that changes, and the server that reloads it."""
+
+    def __init__(self, path: Path, server: Gunicorn) -> None:
+        self.path = path
+        self.server = server
+
+    def save(self, text: str) -> None:
+        """Write the file until the reloader has seen that it changed: only what changes behind its first look has."""
+        count = self.server.log.count("Worker reloading")
+        changed = time.time()
+        begun = time.monotonic()
+        while self.server.log.count("Worker reloading") == count:
+            changed += 1
+            self.path.write_text(text)
+            os.utime(self.path, (changed, changed))
+            assert time.monotonic() - begun < 20, self.server.log
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    # The directories of the tests are namespace packages: a second path may add to them.
+    path = tmp_path / "tests" / "integration" / "apps" / "reloaded.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(APP.format("before"))
+    return path
+
+
+def start(gunicorns: GunicornStarter, path: Path, *options: str) -> Application:
+    env = {"PYTHONPATH": str(path.parents[3]), "PYTHONDONTWRITEBYTECODE": "1"}
+    server = gunicorns.start("reloaded", "--reload", "--keep-alive", "60", *options, env=env)
+    return Application(path, server)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_changed_file_is_served_at_once(gunicorns: GunicornStarter, path: Path, engine: str) -> None:
+    """Also with an idle connection and a stream without end."""
+    application = start(gunicorns, path, "--reload-engine", engine)
+    server = application.server
+    with server.connect() as idle, server.connect() as stream, server.connect() as waiting:
+        assert idle.get("/").body == b"before"
+        stream.send(request("/endless-quietly"))
+        stream.read_until(b"begun\r\n")
+        waiting.send(request("/hold"))
+        server.get("/journal/held")
+        application.save(APP.format("after"))
+        begun = time.monotonic()
+        # The new worker answers what has waited in the queue.
+        assert server.get("/").body == b"after"
+        seconds = time.monotonic() - begun
+        assert idle.is_closed_by_server()
+    assert seconds < 8, "2 s on a machine that has nothing else to do"
+    assert "SIGKILL" not in server.log
+    assert "WORKER TIMEOUT" not in server.log
+
+
+def test_a_syntax_error_is_shown_and_healed_by_the_next_save(gunicorns: GunicornStarter, path: Path) -> None:
+    application = start(gunicorns, path, "--reload-engine", "poll")
+    server = application.server
+    assert server.get("/").body == b"before"
+    application.save("async def app(scope, receive, send):\n    return (\n")
+    shown = server.get("/any/path", method="POST", body=b"body")
+    assert shown.status == 500
+    assert b"SyntaxError" in shown.body
+    assert b"reloaded.py" in shown.body
+    assert server.get("/").body == shown.body
+    application.save(APP.format("healed"))
+    assert server.get("/").body == b"healed"
+    assert "exited with code" not in server.log
+
+
+def test_an_extra_file_is_watched(gunicorns: GunicornStarter, path: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra.txt"
+    extra.write_text("one")
+    application = start(gunicorns, path, "--reload-engine", "poll", "--reload-extra-file", str(extra))
+    first = int(application.server.get("/pid").body)
+    application.path = extra
+    application.save("two")
+    assert int(application.server.get("/pid").body) != first
