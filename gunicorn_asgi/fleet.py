@@ -42,7 +42,9 @@ class Fleet:
     def __init__(self) -> None:
         self.numbers = memoryview(mmap.mmap(-1, (_FIRST_PLACE + 2 * PLACES) * 8)).cast("d")
         """Doubles, each written by one processor instruction."""
-        self._lock_file = tempfile.TemporaryFile(prefix="gunicorn-asgi-")  # noqa: SIM115  # Open as long as the master.
+        with tempfile.TemporaryFile(prefix="gunicorn-asgi-") as file:
+            # Open as long as the master.
+            self._lock_file = os.dup(file.fileno())
 
     def join(self, age: int) -> "Member":
         """Called in a worker; `age` is Gunicorn's running number of it."""
@@ -81,7 +83,7 @@ class Member:
         self._others = tuple(
             _FIRST_PLACE + 2 * place + 1
             for place, stamp in enumerate(numbers[_FIRST_PLACE::2].tolist())
-            if now - stamp < STALE_SECONDS and _FIRST_PLACE + 2 * place != self._stamp
+            if stamp and now - stamp < STALE_SECONDS and _FIRST_PLACE + 2 * place != self._stamp
         )
 
     def count(self, connections: int) -> None:
@@ -108,7 +110,8 @@ class Member:
         if not fleet.try_lock(_TURN):
             return False
         now = time.monotonic()
-        if now - self._numbers[_LEFT_AT] < REPLACEMENT_SECONDS:
+        left_at = self._numbers[_LEFT_AT]
+        if left_at and now - left_at < REPLACEMENT_SECONDS:
             fleet.unlock(_TURN)
             return False
         self._numbers[_LEFT_AT] = now

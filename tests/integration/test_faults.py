@@ -258,3 +258,26 @@ def test_behind_nginx(
     load.ledger.check()
     clean(server)
     assert "upstream" not in (tmp_path / "error.log").read_text()
+
+
+def test_replacing_workers_leaves_nothing_behind(start: StartLedger) -> None:
+    """Neither open files nor processes, nor memory beyond what two rounds differ by."""
+    server = start("--workers", "2")
+    master = psutil.Process(server.pid)
+    seen: list[tuple[int, int, int]] = []
+    for round_ in range(1, 11):
+        booted(server, 2 * round_)
+        if round_ in (3, 10):
+            deadline = time.monotonic() + 30
+            while len(master.children()) != 2:
+                assert time.monotonic() < deadline, server.log
+                time.sleep(0.05)
+            worker_files = max(psutil.Process(pid).num_fds() for pid in server.worker_pids[-2:])
+            seen.append((master.num_fds(), worker_files, master.memory_info().rss))
+        if round_ < 10:
+            server.signal(signal.SIGHUP)
+    (files, worker_files, rss), (files_later, worker_files_later, rss_later) = seen
+    assert files_later == files
+    assert worker_files_later <= worker_files + 2
+    assert rss_later < rss + (4 << 20)
+    clean(server)
