@@ -16,9 +16,11 @@ moment: a reset for a window update that crosses the end would take the last res
 
 import asyncio
 import functools
+from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
+from ..asgi_types import Field
 from ..errors import RemoteProtocolError
 from ..proxy import UNSEEN
 from ..scope import build_http_scope
@@ -29,11 +31,14 @@ from ..wire.http2_connection import Endpoint
 from ..wire.http2_frames import Http2Error
 from ..wire.http2_request import RequestHead
 from ..wire.http2_streams import StreamState
+from ..wire.websocket_handshake import Handshake, read_http2_handshake
 from .clock import NEVER
 from .context import ServingContext
 from .exchange import Exchange, ExchangeState
 from .http import HttpConnection
-from .http2_stream import Http2Stream
+from .http2_stream import Http2Stream, Tunnel
+from .http2_tunnel import Http2Tunnel
+from .websocket_exchange import WebSocketExchange
 
 SETTINGS_SECONDS: Final = 5.0
 """From accept to the client's preface and SETTINGS, which every client sends at once."""
@@ -41,6 +46,9 @@ SETTINGS_SECONDS: Final = 5.0
 _ALL_STREAMS: Final = 2**31 - 1
 _OPEN: Final = StreamState.OPEN
 _HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
+
+
+_WEBSOCKET_STATES: Final = (ExchangeState.OPEN, ExchangeState.CLOSED, ExchangeState.DISCONNECTED)
 
 
 class Awaiting(Enum):
@@ -89,7 +97,13 @@ class Http2Connection(HttpConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         context = self._context
-        self._endpoint = Endpoint(context.settings, context.http2_requests, self, watched_names=self._forwarding_names)
+        self._endpoint = Endpoint(
+            context.settings,
+            context.http2_requests,
+            self,
+            watched_names=self._forwarding_names,
+            connect_protocol=context.settings.websockets,
+        )
         self.sender = self._endpoint.sender
         self._endpoint.begin()
         if context.draining:
@@ -153,6 +167,8 @@ class Http2Connection(HttpConnection):
         self._timed.clear()
         streams = self._endpoint.streams.open
         for stream in streams.values():
+            if stream.incoming is not None and stream.tunnel is not None:
+                stream.tunnel.on_reset()
             stream.exchange.on_disconnect()
             stream.release()
         streams.clear()
@@ -162,10 +178,14 @@ class Http2Connection(HttpConnection):
         super().pause_writing()
         # Who takes no answers gets no more questions answered: RST_STREAM, PING and SETTINGS cost answers too.
         self._pause_reading()
+        for tunnel in self._tunnels():
+            tunnel.on_no_room()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._resume_reading()
+        for tunnel in self._tunnels():
+            tunnel.on_room()
         if self.sender.has_sendable:
             self.schedule_flush()
 
@@ -173,7 +193,7 @@ class Http2Connection(HttpConnection):
 
     def on_request(self, stream_id: int, head: RequestHead, ended: bool) -> Http2Stream:
         """See `Http2Events.on_request`."""
-        method, path, raw_path, query, headers, fields, length, _protocol = head
+        method, path, raw_path, query, headers, fields, length, protocol = head
         context = self._context
         headers = headers.copy()
         client, scheme, root_path = self._client, self._scheme, context.root_path
@@ -194,7 +214,13 @@ class Http2Connection(HttpConnection):
         else:
             stream = Http2Stream(self, stream_id, _OPEN, window, endpoint.incoming_content(length))
             stream.continue_wanted = fields.get(b"expect", b"").lower() == b"100-continue"
+            stream.tunnel = None
         name = f"{method} {path}"
+        if protocol:
+            handshake = _websocket_handshake(protocol, fields, ended, context)
+            stream.tunnel = Http2Tunnel(self, stream)
+            stream.exchange = WebSocketExchange(context, stream, scope, fields, name, handshake)
+            return stream
         stream.exchange = Exchange(context, stream, scope, fields, name, method == "HEAD", not ended)
         return stream
 
@@ -202,10 +228,13 @@ class Http2Connection(HttpConnection):
         """See `Http2Events.on_refused_request`."""
         self._log_refusal(error)
         self._log_refused_request(error.status, b"", "2")
-        self._answer(stream_id, error.status)
+        self._answer(stream_id, error.status, error.fields)
 
     def on_content(self, stream: Http2Stream, content: bytes, ended: bool) -> None:
         """See `Http2Events.on_content`."""
+        if stream.tunnel is not None:
+            stream.tunnel.feed(content, ended)
+            return
         stream.continue_wanted = False
         if stream.deadline is not NEVER:
             seconds = self._context.settings.body_timeout_seconds
@@ -219,7 +248,11 @@ class Http2Connection(HttpConnection):
         if exchange.state is not ExchangeState.COMPLETE and not exchange.task.done():
             self._endpoint.ending_tasks += 1
             exchange.task.add_done_callback(functools.partial(self._on_task_ended, exchange))
-            exchange.task.cancel()
+            # An open WebSocket learns of it by its own disconnect, over whatever version of HTTP.
+            if exchange.state not in _WEBSOCKET_STATES:
+                exchange.task.cancel()
+        if stream.incoming is not None and stream.tunnel is not None:
+            stream.tunnel.on_reset()
         exchange.on_disconnect()
         stream.release()
 
@@ -277,16 +310,40 @@ class Http2Connection(HttpConnection):
             self._timed.discard(stream)
             self.schedule_flush()
 
+    def cancel_stream(self, stream: Http2Stream) -> None:
+        """See `StreamOwner.cancel_stream`."""
+        if stream.id in self._endpoint.streams.open:
+            self._endpoint.reset_stream(stream.id, frames.CANCEL)
+            self._timed.discard(stream)
+            self.schedule_flush()
+
+    def acknowledge(self, stream: Http2Stream) -> None:
+        """See `StreamOwner.acknowledge`."""
+        self._endpoint.acknowledge(stream)
+        if self.sender.out:
+            self.schedule_flush()
+
+    def get_extra_info(self, name: str) -> Any:
+        """See `StreamOwner.get_extra_info`."""
+        return self._transport.get_extra_info(name)
+
+    def _tunnels(self) -> list[Tunnel]:
+        return [
+            stream.tunnel
+            for stream in self._endpoint.streams.open.values()
+            if stream.incoming is not None and stream.tunnel is not None
+        ]
+
     def _reset_unwanted(self, stream: Http2Stream) -> None:
         """RFC 9113 section 8.1: the response is complete, the rest of the request not wanted."""
         self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
         self._timed.discard(stream)
         self.schedule_flush()
 
-    def _answer(self, stream_id: int, status: int) -> None:
+    def _answer(self, stream_id: int, status: int, more_fields: Sequence[Field] = ()) -> None:
         """A response of our own on a stream without an exchange."""
         fields, content = plain_answer(status)
-        block, _ = self.encoder.encode_block(status, tuple(fields))
+        block, _ = self.encoder.encode_block(status, (*fields, *more_fields))
         self.sender.send_answer(stream_id, block, content)
         self.schedule_flush()
 
@@ -498,3 +555,14 @@ class Http2Connection(HttpConnection):
             self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
         self._watch_unsent()
         self._transport.close()
+
+
+def _websocket_handshake(
+    protocol: bytes, fields: dict[bytes, bytes], ended: bool, context: ServingContext
+) -> Handshake:
+    """What an extended CONNECT asks for (RFC 8441 sections 4 and 5). Raises RemoteProtocolError."""
+    if protocol != b"websocket":
+        raise RemoteProtocolError(501, "unknown-protocol")
+    if ended:
+        raise RemoteProtocolError(400, "websocket-without-stream")
+    return read_http2_handshake(fields, per_message_deflate=context.settings.ws_per_message_deflate)

@@ -1,15 +1,18 @@
 """One stream of an HTTP/2 connection as the `ResponseStream` of its exchange."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 from ..asgi_types import Field, ResponseFields
+from ..errors import ClientDisconnected
 from ..wire.http2_response import Http2ResponseEncoder
 from ..wire.http2_sending import FrameSender
 from ..wire.http2_streams import IncomingContent, Stream, StreamState
 from .clock import NEVER
 from .exchange import Exchange
 from .flow import Gate
+from .websocket import WebSocketConnection
 
 
 class StreamOwner(Protocol):
@@ -42,15 +45,54 @@ class StreamOwner(Protocol):
     def abort_stream(self, stream: "Http2Stream") -> None:
         """Break a response off."""
 
+    def cancel_stream(self, stream: "Http2Stream") -> None:
+        """End a tunnel that cannot be ended in order."""
+
+    def acknowledge(self, stream: "Http2Stream") -> None:
+        """Let the client send as much again as it has sent."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """See `asyncio.BaseTransport.get_extra_info`."""
+
+
+class Tunnel(Protocol):
+    """What is spoken on a stream instead of a response (RFC 8441)."""
+
+    def begin(self, protocol: asyncio.Protocol) -> bytes:
+        """Serve `protocol` from now on. Returns what has been received before."""
+
+    def feed(self, content: bytes, ended: bool) -> None:
+        """Content of the stream, possibly nothing but its end."""
+
+    def on_room(self) -> None:
+        """There is nothing more that waits for the client."""
+
+    def on_no_room(self) -> None:
+        """The client takes no more, on any stream."""
+
+    def on_reset(self) -> None:
+        """The stream is gone."""
+
 
 class Http2Stream(Stream):
     """What the exchange writes goes into the frames of the connection."""
 
-    __slots__ = ("_block", "_connection", "continue_wanted", "deadline", "exchange", "unsent_bytes", "write_gate")
+    __slots__ = (
+        "_block",
+        "_connection",
+        "continue_wanted",
+        "deadline",
+        "exchange",
+        "tunnel",
+        "unsent_bytes",
+        "write_gate",
+    )
 
     exchange: Exchange
     continue_wanted: bool
     """Whether the client waits for a 100 before it sends content; set where there is some to come."""
+    tunnel: Tunnel | None
+    """Set with `incoming`: where the request asks for a tunnel, what will be in it."""
     unsent_bytes: int
     """How much was queued at the last tick of the clock; set with a queue."""
 
@@ -130,12 +172,27 @@ class Http2Stream(Stream):
         """See `ResponseStream.abort`."""
         self._connection.abort_stream(self)
 
+    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
+        """See `WebSocketStream.accept_websocket`."""
+        connection, tunnel = self._connection, self.tunnel
+        if self.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE):
+            raise ClientDisconnected("the stream has been closed")
+        assert tunnel is not None
+        block, _ = connection.encoder.encode_block(200, tuple(fields))
+        connection.sender.send_response(self, block, b"", False)
+        connection.schedule_flush()
+        websocket.begin(cast(asyncio.Transport, tunnel), tunnel.begin(websocket))
+        if connection.write_gate.closed:
+            tunnel.on_no_room()
+
     # The connection's side
 
     def on_queue_sent(self) -> None:
         """See `Stream.on_queue_sent`."""
         self.deadline = NEVER
         self.release()
+        if self.incoming is not None and self.tunnel is not None:
+            self.tunnel.on_room()
 
     def release(self) -> None:
         """Let the application write, or see that it can no longer."""

@@ -1,0 +1,335 @@
+"""WebSockets over a stream of an HTTP/2 connection (RFC 8441)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gunicorn_asgi.asgi_types import Receive, Send
+from gunicorn_asgi.wire import http2_frames as frames
+from gunicorn_asgi.wire.http2_frames import ErrorCode
+from tests.connection.serving import turns
+from tests.connection.test_http2 import ALL_STREAMS, Client, serve
+from tests.support import websocket
+from tests.support.http2_frames import GET, data, headers
+
+KIB = 1024
+CONNECT = (
+    (b":method", b"CONNECT"),
+    (b":protocol", b"websocket"),
+    *GET[1:],
+    (b"sec-websocket-version", b"13"),
+)
+
+
+class Echo:
+    """Sends back what it gets, and remembers all of it."""
+
+    def __init__(self, accept: dict[str, Any] | None = None) -> None:
+        self.accept = accept or {}
+        self.received: list[Any] = []
+        self.scope: Any = None
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"hello"})
+            return
+        self.scope = scope
+        while True:
+            message: Any = await receive()
+            self.received.append(message)
+            if message["type"] == "websocket.connect":
+                await send({"type": "websocket.accept", **self.accept})
+            elif message["type"] == "websocket.receive":
+                await send({**message, "type": "websocket.send"})
+            else:
+                return
+
+
+def messages(client: Client, stream_id: int = 1) -> list[websocket.Frame]:
+    return websocket.frames_in(client.responses[stream_id].content)
+
+
+def test_extended_connect_is_offered() -> None:
+    async def steps(client: Client) -> None:
+        assert b"\x00\x08\x00\x00\x00\x01" in client.received().of(frames.SETTINGS)[0].payload
+
+    serve(Echo(), steps)
+
+
+def test_extended_connect_is_not_offered_where_websockets_are_off() -> None:
+    async def steps(client: Client) -> None:
+        assert b"\x00\x08\x00\x00\x00\x01" not in client.received().of(frames.SETTINGS)[0].payload
+        await client.send(headers(1, CONNECT, ended=False))
+        assert client.received().resets == {1: ErrorCode.PROTOCOL_ERROR}
+
+    serve(Echo(), steps, websockets=False)
+
+
+def test_an_echo_beside_requests() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [*CONNECT, (b"sec-websocket-protocol", b"chat")], ended=False))
+        assert client.responses[1].status == 200
+        names = [name for name, _ in client.responses[1].fields]
+        assert (b"sec-websocket-protocol", b"chat") in client.responses[1].fields
+        assert not {b"upgrade", b"connection", b"sec-websocket-accept"} & set(names)
+        await client.send(data(1, websocket.frame(websocket.TEXT, b"abc")), headers(3))
+        assert client.responses[3].content == b"hello"
+        assert [(frame.opcode, frame.payload) for frame in messages(client)] == [(websocket.TEXT, b"abc")]
+        await client.send(data(1, websocket.close(1001), ended=True))
+        assert messages(client)[-1].code == 1001
+        assert client.responses[1].ended
+        await client.pass_time(3)
+        assert client.received().resets == {}
+        assert client.is_open
+
+    app = Echo({"subprotocol": "chat"})
+    serve(app, steps, keepalive_seconds=60)
+    assert app.received[-1] == {"type": "websocket.disconnect", "code": 1001, "reason": ""}
+    scope = app.scope
+    assert (scope["type"], scope["http_version"], scope["scheme"]) == ("websocket", "2", "ws")
+    assert (scope["path"], scope["subprotocols"]) == ("/", ["chat"])
+    assert scope["client"] == ("192.0.2.1", 50000)
+
+
+@pytest.mark.parametrize("size", [1, 3, 2**30])
+def test_frames_in_pieces(size: int) -> None:
+    async def steps(client: Client) -> None:
+        whole = websocket.frame(websocket.TEXT, b"abc") + websocket.frame(websocket.BINARY, bytes(200))
+        await client.send(headers(1, CONNECT, ended=False))
+        await client.send(*(data(1, whole[begin : begin + size]) for begin in range(0, len(whole), size)))
+        assert [frame.payload for frame in messages(client)] == [b"abc", bytes(200)]
+
+    serve(Echo(), steps)
+
+
+def test_frames_before_the_handshake_is_answered() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(
+            headers(1, CONNECT, ended=False), data(1, websocket.frame(websocket.TEXT, b"abc")), data(1, b"", ended=True)
+        )
+        assert [frame.payload for frame in messages(client)][:1] == [b"abc"]
+        assert client.responses[1].ended
+
+    serve(Echo(), steps)
+
+
+def test_the_application_closes() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4000})
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        assert [frame.code for frame in messages(client)] == [4000]
+        assert not client.responses[1].ended
+        await client.send(data(1, websocket.close(4000)))
+        assert client.responses[1].ended
+        await client.pass_time(3)
+        assert client.received().resets == {1: ErrorCode.NO_ERROR}
+
+    serve(app, steps, keepalive_seconds=60)
+
+
+def test_the_application_denies() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.close"})
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False), data(1, websocket.frame(websocket.TEXT, b"abc")))
+        assert (client.responses[1].status, client.responses[1].ended) == (403, True)
+
+    serve(app, steps)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([field for field in CONNECT if field[0] != b"sec-websocket-version"], 426),
+        ([*CONNECT[:1], (b":protocol", b"connect-udp"), *CONNECT[2:]], 501),
+    ],
+)
+def test_handshakes_that_are_refused(fields: list[tuple[bytes, bytes]], status: int) -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, fields, ended=False))
+        assert client.responses[1].status == status
+        assert status != 426 or (b"sec-websocket-version", b"13") in client.responses[1].fields
+
+    serve(Echo(), steps)
+
+
+def test_a_handshake_that_ends_its_stream() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT))
+        assert client.received().resets == {1: ErrorCode.PROTOCOL_ERROR}
+
+    serve(Echo(), steps)
+
+
+@pytest.mark.parametrize("how", ["reset", "loss", "end"])
+def test_a_client_that_goes(how: str) -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        if how == "reset":
+            await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        elif how == "loss":
+            client.transport.lose()
+        else:
+            await client.send(data(1, b"", ended=True))
+        await turns()
+        assert app.received[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+    app = Echo()
+    client = serve(app, steps)
+    assert client.log.exceptions == []
+
+
+def test_a_reset_before_the_answer_cancels() -> None:
+    ends: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert ends == ["cancelled"]
+
+    serve(app, steps)
+
+
+def test_send_waits_for_the_window() -> None:
+    sent: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for number in range(40):
+            await send({"type": "websocket.send", "bytes": bytes(16 * KIB)})
+            sent.append(number)
+        await receive()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        assert 4 <= len(sent) < 12, "64 KiB of window, and as much in the buffer"
+        await client.send(frames.window_update_frame(0, 2**20), frames.window_update_frame(1, 2**20))
+        await turns(50)
+        assert len(sent) == 40
+        assert [len(frame.payload) for frame in messages(client)] == [16 * KIB] * 40
+
+    serve(app, steps)
+
+
+def test_send_waits_for_the_transport() -> None:
+    sent: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for number in range(100):
+            await send({"type": "websocket.send", "bytes": bytes(16 * KIB)})
+            sent.append(number)
+        await receive()
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30))
+        client.transport.stalled = True
+        await client.send(headers(1, CONNECT, ended=False))
+        assert len(sent) < 20
+        for _ in range(100):
+            client.transport.take()
+            await turns(4)
+        assert len(sent) == 100
+
+    serve(app, steps)
+
+
+def test_a_window_that_stays_closed_ends_the_stream_alone() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            await send({"type": "websocket.send", "bytes": bytes(16 * KIB)})
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 100}))
+        await client.send(headers(1, CONNECT, ended=False))
+        await client.pass_time(7)
+        assert client.received().resets == {1: ErrorCode.CANCEL}
+        assert client.is_open
+
+    serve(app, steps, write_timeout_seconds=5.0, keepalive_seconds=60)
+
+
+def test_the_window_is_given_back_while_the_application_takes() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        for _ in range(20):
+            await client.send(data(1, websocket.frame(websocket.BINARY, bytes(16 * KIB - 8))))
+            await client.send(frames.window_update_frame(0, 16 * KIB), frames.window_update_frame(1, 16 * KIB))
+        assert len(messages(client)) == 20
+
+    serve(Echo(), steps)
+
+
+def test_the_window_is_not_given_back_while_nobody_takes() -> None:
+    go = asyncio.Event()
+    received: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await go.wait()
+        while (message := await receive())["type"] == "websocket.receive":
+            received.append(len(message["bytes"]))  # type: ignore[typeddict-item]
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        for _ in range(3):
+            await client.send(data(1, websocket.frame(websocket.BINARY, bytes(15 * KIB))))
+        updates = [frame for frame in client.received().of(frames.WINDOW_UPDATE) if frame.stream_id]
+        assert updates == []
+        go.set()
+        await turns(30)
+        assert received == [15 * KIB] * 3
+        updates = [frame for frame in client.received().of(frames.WINDOW_UPDATE) if frame.stream_id]
+        assert len(updates) == 1
+
+    serve(app, steps, ws_max_queue=1)
+
+
+def test_a_drain_closes_with_1012() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert [frame.code for frame in messages(client)] == [1012]
+        assert len(client.goaways) == 2
+        await client.send(data(1, websocket.close(1012), ended=True))
+        assert client.responses[1].ended
+        assert not client.is_open
+
+    serve(Echo(), steps)
+
+
+def test_pings_and_a_client_that_does_not_answer() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        await client.pass_time(3)
+        assert messages(client)[0].opcode == websocket.PING
+        await client.pass_time(5)
+        assert messages(client)[-1].code == 1011
+        assert client.is_open
+        await client.send(headers(3))
+        assert client.responses[3].content == b"hello"
+
+    serve(Echo(), steps, ws_ping_interval_seconds=2.0, ws_ping_timeout_seconds=2.0, keepalive_seconds=60)
