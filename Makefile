@@ -2,6 +2,7 @@
 #
 #   make run [PORT=8000] [HOST=0.0.0.0]    serve the example on a free (or the given) port
 #   make test [PYTHON=python3.12]          run the whole test suite
+#   make fuzz [FUZZ_SECONDS=600]           feed generated input to the parsers, so long for each
 #   make coverage, lint, format, bench, clean
 
 PYTHON ?= python3
@@ -10,13 +11,14 @@ PORT ?= 0
 # Options for pytest, such as TESTS=tests/wire or TESTS="-k keep_alive".
 TESTS ?=
 JOBS ?= 4
+FUZZ_SECONDS ?= 600
 
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint format bench clean
+.PHONY: help run test coverage lint format fuzz bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +42,12 @@ format: $(VENV)/.lint
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
+# Needs CPython on Linux: atheris has wheels for nothing else. A finding is left in a file named crash-...
+fuzz: $(VENV)/.fuzz
+	@for codec in httptools h11; do \
+		$(BIN)/python -m tests.fuzz.http1 $$codec -max_total_time=$(FUZZ_SECONDS) || exit; \
+	done
+
 bench: $(VENV)/.bench-parser
 	@$(BIN)/python -m benchmarks
 
@@ -47,7 +55,7 @@ clean:
 	@rm -rf .venv .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 # One stamp file for each dependency group that the environment holds.
-$(VENV)/.examples $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml
+$(VENV)/.examples $(VENV)/.test $(VENV)/.lint $(VENV)/.fuzz $(VENV)/.bench: $(VENV)/.%: $(VENV)/.pip pyproject.toml
 	@echo "Installing the $* environment into $(VENV) ..."
 	@$(PIP) install -qq --editable . --group $*
 	@touch $@

@@ -15,46 +15,27 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
-from ..asgi_types import Address, Field, ResponseFields
+from ..asgi_types import Address, Field
 from ..errors import ClientDisconnected, RemoteProtocolError
 from ..proxy import UNSEEN
 from ..scope import build_http_scope
 from ..wire.headers import accepts_trailers
 from ..wire.http1_body import BodyDecoder, body_decoder
-from ..wire.http1_request import (
-    HEAD_END,
-    NO_FIELDS,
-    FieldSection,
-    IncompleteHead,
-    read_request_head,
-    skip_empty_lines,
-)
-from ..wire.http1_response import (
-    CONTINUE,
-    LAST_CHUNK,
-    UNKNOWN_LENGTH,
-    encode_chunk,
-    encode_interim,
-    encode_last_chunk,
-    plain_answer,
-)
+from ..wire.http1_request import HEAD_END, NO_FIELDS, FieldSection, IncompleteHead, read_request_head, skip_empty_lines
+from ..wire.http1_response import CONTINUE, plain_answer
 from ..wire.http2_request import UNKNOWN_LENGTH as UNKNOWN_CONTENT_LENGTH
 from ..wire.http2_upgrade import SWITCHING, http2_settings, without_upgrade
 from ..wire.websocket_handshake import asks_for_websocket, read_http1_handshake
 from .clock import NEVER
 from .context import MEMORY_SECONDS, ServingContext
 from .exchange import Exchange, ExchangeState
-from .http import HttpConnection
+from .http1_writing import ResponseWriter
 from .http2 import Http2Connection
 from .websocket import WebSocketConnection
 from .websocket_exchange import WebSocketExchange
 
-# Content from this size on is handed to the transport as it is instead of being copied behind its head.
-_COPY_BELOW_BYTES: Final = 16 * 1024
-
 _MAX_KNOWN_FIELDS_BYTES: Final = 4 * 1024
 """Of a head whose fields are kept for the next request. A browser's is under 2 KiB."""
-
 
 _NO_ORIGIN: Final[tuple[Address | None, str]] = (None, "")
 
@@ -76,19 +57,14 @@ _DISCARD: Final = Reading.DISCARD
 _LINGER: Final = Reading.LINGER
 
 
-class Http1Connection(HttpConnection):
+class Http1Connection(ResponseWriter):
     """The protocol of one accepted socket. It is also the `ResponseStream` of its one running exchange."""
 
     __slots__ = (
         "_body",
-        "_chunked",
-        "_continue_wanted",
         "_discarded_bytes",
         "_exchange",
-        "_head_lines",
-        "_http_version",
         "_incomplete_head",
-        "_keep_alive",
         "_known_fields",
         "_known_origin",
         "_pending",
@@ -104,13 +80,8 @@ class Http1Connection(HttpConnection):
         self._body: BodyDecoder | None = None
         self._discarded_bytes = 0
         self._exchange: Exchange | None = None
-        self._http_version = "1.1"
-        self._keep_alive = True
         self._known_fields = NO_FIELDS
         self._known_origin = _NO_ORIGIN
-        self._continue_wanted = False
-        self._head_lines: list[bytes] = []
-        self._chunked = False
         self.deadline = context.clock.deadline(context.settings.header_timeout_seconds)
 
     # Transport callbacks
@@ -195,19 +166,9 @@ class Http1Connection(HttpConnection):
             del extensions["http.response.early_hint"]
         elif b"te" in fields and accepts_trailers(fields):
             extensions["http.response.trailers"] = {}
+        server, state = self._server, context.state
         scope = build_http_scope(
-            method,
-            http_version,
-            path,
-            raw_path,
-            query,
-            headers,
-            client,
-            self._server,
-            scheme,
-            root_path,
-            context.state,
-            extensions,
+            method, http_version, path, raw_path, query, headers, client, server, scheme, root_path, state, extensions
         )
         name = f"{method} {path}"
         if handshake is None:
@@ -356,84 +317,7 @@ class Http1Connection(HttpConnection):
         if len(self._pending) >= self._context.settings.read_buffer_bytes:
             self._pause_reading()
 
-    # The response stream of the running exchange
-
-    def send_interim(self, status: int, fields: list[Field]) -> None:
-        """See `ResponseStream.send_interim`."""
-        # RFC 9110 section 15.2: never to a client of HTTP/1.0.
-        if self._http_version == "1.1":
-            self._transport.write(encode_interim(status, fields))
-
-    def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
-        """See `ResponseStream.start`."""
-        context = self._context
-        lines, length, close = context.encoder.encode(status, fields)
-        self._chunked = False
-        if close:
-            self._keep_alive = False
-        if length == UNKNOWN_LENGTH and not bodiless:
-            if self._http_version == "1.1":
-                self._chunked = True
-            else:
-                self._keep_alive = False
-        elif trailers and self._http_version == "1.1":
-            # Only chunked content can have trailers, and it must not have a Content-Length (RFC 9112 section 6.2).
-            without_length = [field for field in map(tuple, fields) if field[0].lower() != b"content-length"]
-            lines, _, _ = context.encoder.encode(status, without_length)
-            self._chunked = True
-        self._head_lines = lines
-        return length
-
-    def write_first(self, body: bytes, last: bool) -> None:
-        """See `ResponseStream.write_first`."""
-        lines = self._head_lines
-        # Where a 100 was never sent, the client may now send its body or not (RFC 9110 section 10.1.1).
-        if self._continue_wanted:
-            self._keep_alive = False
-        if not self._keep_alive:
-            lines.append(b"connection: close\r\n")
-        elif self._http_version == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
-        if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n\r\n")
-            if body:
-                lines.append(encode_chunk(body))
-            if last:
-                lines.append(LAST_CHUNK)
-            self._transport.write(b"".join(lines))
-        elif len(body) < _COPY_BELOW_BYTES:
-            lines.append(b"\r\n")
-            lines.append(body)
-            self._transport.write(b"".join(lines))
-        else:
-            lines.append(b"\r\n")
-            self._write_large(b"".join(lines), body)
-        if last:
-            self._end_response()
-
-    def write(self, body: bytes, last: bool) -> None:
-        """See `ResponseStream.write`."""
-        if self._chunked:
-            if body:
-                if len(body) < _COPY_BELOW_BYTES:
-                    body = encode_chunk(body)
-                    self._transport.write(body + LAST_CHUNK if last else body)
-                else:
-                    self._write_large(b"%x\r\n" % len(body), body, b"\r\n" + LAST_CHUNK if last else b"\r\n")
-            elif last:
-                self._transport.write(LAST_CHUNK)
-        elif body:
-            self._transport.write(body)
-        if last:
-            self._end_response()
-
-    def write_trailers(self, fields: list[Field]) -> None:
-        """See `ResponseStream.write_trailers`."""
-        if fields and self._chunked:
-            self._transport.write(encode_last_chunk(fields))
-            self._end_response()
-        else:
-            self.write(b"", True)
+    # The rest of the response stream of the running exchange
 
     def on_body_wanted(self) -> None:
         """See `ResponseStream.on_body_wanted`."""
@@ -449,10 +333,6 @@ class Http1Connection(HttpConnection):
             self.deadline = NEVER
         if len(self._pending) < self._context.settings.read_buffer_bytes:
             self._resume_reading()
-
-    def close_when_sent(self) -> None:
-        """See `ResponseStream.close_when_sent`."""
-        self._keep_alive = False
 
     def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
         """See `WebSocketStream.accept_websocket`."""

@@ -52,7 +52,7 @@ async def check(case: Case, context: ServingContext, pieces: list[bytes]) -> Non
         if not case.closed:
             transport.received.clear()
             transport.feed(END)
-            await quiet(context)
+            await quiet(context, transport)
             [(status, seen)] = answers(bytes(transport.received))
             assert status == 200
             assert '"raw_path": "/the-end-of-the-case", "query": "", "headers": [["host", "end.example"]]' in seen

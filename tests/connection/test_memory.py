@@ -2,8 +2,7 @@
 
 import asyncio
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import repeat
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,41 +14,13 @@ from gunicorn_asgi.wire.http1_request import FieldParser
 from tests.connection.serving import run, serving_context, turns
 from tests.integration.apps.mirror import app as mirror
 from tests.support.conversation import answers
+from tests.support.endless import ENDLESS_INPUT, HEAD, endless
 from tests.support.fake_transport import FakeTransport
+
+pytestmark = pytest.mark.load
 
 KIB = 1024
 CAP = 64 * KIB
-ENDLESS = 25 * 1024 * KIB
-
-HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
-CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-ENDLESS_INPUT: dict[str, tuple[bytes, bytes, int]] = {
-    "method": (b"", b"A", 414),
-    "target": (b"GET /", b"a", 414),
-    "version": (b"GET / ", b"a", 414),
-    "empty lines": (b"", b"\r\n", 400),
-    "field name": (HEAD, b"X", 431),
-    "field value": (HEAD + b"X: ", b"a", 431),
-    "white space": (HEAD + b"X:", b" ", 431),
-    "fields": (HEAD, b"X: a\r\n", 431),
-    "empty fields": (HEAD, b":\r\n", 431),
-    "large fields": (HEAD, b"X: " + b"a" * 4000 + b"\r\n", 431),
-    "folded lines": (HEAD + b"X: a\r\n", b" a\r\n", 431),
-    "chunk size": (CHUNKED, b"0", 400),
-    "chunk extension": (CHUNKED + b"1;", b"a", 400),
-    "chunk extensions": (CHUNKED, b"1;" + b"a" * 500 + b"\r\nx\r\n", 400),
-    "trailer": (CHUNKED + b"0\r\nX: ", b"a", 431),
-    "trailers": (CHUNKED + b"0\r\n", b"X: a\r\n", 431),
-}
-
-Steps = Callable[[FakeTransport], Awaitable[None]]
-
-
-def pieces(beginning: bytes, more: bytes, size: int) -> Iterator[bytes]:
-    """`beginning`, then `more` again and again, in pieces of about `size` bytes, endless for all that matters here."""
-    yield beginning + more
-    yield from repeat(more * (size // len(more) or 1), ENDLESS // size)
 
 
 def peak_bytes(parser: FieldParser, source: Callable[[], Iterator[bytes]]) -> tuple[int, list[int], int]:
@@ -87,8 +58,8 @@ def peak_bytes(parser: FieldParser, source: Callable[[], Iterator[bytes]]) -> tu
 @pytest.mark.parametrize("size", [1500, 256 * KIB], ids=["in packets", "in large reads"])
 @pytest.mark.parametrize("kind", ENDLESS_INPUT)
 def test_what_never_ends_is_refused_early_and_cheaply(parser: Callable[[], FieldParser], size: int, kind: str) -> None:
-    beginning, more, status = ENDLESS_INPUT[kind]
-    peak, statuses, taken = peak_bytes(parser(), lambda: pieces(beginning, more, size))
+    status = ENDLESS_INPUT[kind][2]
+    peak, statuses, taken = peak_bytes(parser(), lambda: endless(kind, size))
     assert statuses == [status]
     assert taken <= CAP + 2 * size
     # Empty lines can be the end of a head, so that what was read is copied behind what came before.

@@ -16,16 +16,18 @@ async def converse(context: ServingContext, pieces: Iterable[bytes]) -> FakeTran
     for piece in pieces:
         transport.feed(piece)
         await asyncio.sleep(0)
-    await quiet(context)
+    await quiet(context, transport)
     return transport
 
 
-async def quiet(context: ServingContext) -> None:
-    """Let the loop turn until nothing runs, and nothing that waited has begun to."""
-    still = 0
-    while still < 3:
+async def quiet(context: ServingContext, transport: FakeTransport) -> None:
+    """Let the loop turn until nothing runs, and nothing that waited has begun to; or, where an application waits for a
+    body that does not come, until nothing is sent any more."""
+    still = sent = 0
+    while still < (12 if context.exchanges else 3):
         await asyncio.sleep(0)
-        still = 0 if context.exchanges else still + 1
+        still = still + 1 if len(transport.received) == sent else 0
+        sent = len(transport.received)
 
 
 def answers(received: bytes) -> list[tuple[int, str]]:

@@ -44,23 +44,34 @@ def parser(make_parser: ParserFactory) -> FieldParser:
     return make_parser()
 
 
-@pytest.fixture(params=["whole", "byte by byte"])
-def receive(request: pytest.FixtureRequest, parser: FieldParser) -> Receive:
-    """Receive bytes as a connection does: wait for the end of the head, refuse early what is lost already."""
-    byte_by_byte = request.param == "byte by byte"
+@pytest.fixture
+def receive(parser: FieldParser) -> Receive:
+    """Receive bytes as a connection does, whole and byte by byte: wait for the end of the head, refuse early what is
+    lost already. The verdict must be the same."""
 
     def receive(data: bytes, limits: HeadLimits = DEFAULT) -> RequestHead:
         end = data.find(HEAD_END)
         before_end = len(data) if end < 0 else end + len(HEAD_END) - 1
-        if byte_by_byte:
+        status: int | None = None
+        try:
             incomplete_head = IncompleteHead(limits)
             for received in range(1, before_end + 1):
                 incomplete_head.check(data[:received])
-        elif end < 0:
-            check_incomplete_head(data, limits)
-        if end < 0:
-            pytest.fail("neither a whole head nor refused")
-        return read_request_head(data[: end + len(HEAD_END)], parser, limits)
+            if end >= 0:
+                read_request_head(data[: end + len(HEAD_END)], parser, limits)
+        except RemoteProtocolError as error:
+            status = error.status
+        try:
+            if end < 0:
+                check_incomplete_head(data, limits)
+                pytest.fail("neither a whole head nor refused")
+            head = read_request_head(data[: end + len(HEAD_END)], parser, limits)
+        except RemoteProtocolError as error:
+            if error.status != status:
+                pytest.fail(f"{error.status} for the whole, {status} for its bytes one by one")
+            raise
+        assert status is None
+        return head
 
     return receive
 
