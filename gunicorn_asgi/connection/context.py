@@ -30,6 +30,7 @@ from ..wire.http1_response import ResponseEncoder
 from ..wire.http2_request import RequestReader
 from ..wire.http2_response import Http2ResponseEncoder
 from .clock import NEVER, Clock
+from .request_timeout import with_request_timeout
 
 MAX_REFUSALS_LOGGED_PER_SECOND: Final = 10
 """A flood of bad requests must not become a flood of log lines."""
@@ -164,7 +165,8 @@ class ServingContext:
         """`state` and `task_context` are what lifespan startup left: `scope["state"]` and its context variables.
         `on_last_exchange` is called when exchange number `last_exchange` begins (0: never); the worker is then due for
         replacement, and serves on until it is told to drain."""
-        self.app = app
+        seconds = settings.request_timeout_seconds
+        self.app = app if seconds is None else with_request_timeout(app, seconds, loop)
         self.settings = settings
         self.head_limits = settings.head_limits
         self.root_path = settings.root_path

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
-from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
+from ..errors import ApplicationError, ClientDisconnected, MessageOrderError, RequestTimeout
 from ..wire.headers import accepts_trailers, checked_field, checked_trailers
 from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH, plain_answer
 from .context import ExchangeDescription, ServingContext
@@ -315,6 +315,9 @@ class Exchange:
                     self._sent_bytes = len(content)
             self.state = _DISCONNECTED
             self._log_access()
+            grace_seconds = self._context.settings.disconnect_grace_seconds
+            if grace_seconds is not None:
+                self._context.loop.call_later(grace_seconds, self.task.cancel)
         if self._request_body is not None:
             self._request_body.cut()
 
@@ -359,9 +362,11 @@ class Exchange:
         state = self.state
         if state is _DISCONNECTED and _is_of_disconnect(error):
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
+        elif isinstance(error, RequestTimeout):
+            self._context.error_log.error("%r: %s", self._name, error)
         elif not (self._context.draining and isinstance(error, asyncio.CancelledError)):
             self._context.error_log.error("Exception in ASGI application: %r", self._name, exc_info=error)
-        self._break_off()
+        self._break_off(504 if isinstance(error, RequestTimeout) else 500)
 
     def _on_early_return(self) -> None:
         """The application has returned in the middle: its mistake, unless it was told that nobody waits any more."""
@@ -370,11 +375,11 @@ class Exchange:
         else:
             self._on_error(ApplicationError(f"the application returned too early: {self.state.value}"))
 
-    def _break_off(self) -> None:
-        """End a response that its application will not end."""
+    def _break_off(self, status: int = 500) -> None:
+        """End a response that its application will not end; `status` where none of it was sent."""
         state = self.state
         if state is _AWAITING_START or state is _HEAD_HELD:
-            self._send_plain_answer(500)
+            self._send_plain_answer(status)
         elif state is _STREAMING or state is _AWAITING_TRAILERS:
             self.state = _DISCONNECTED
             self._log_access()

@@ -1483,3 +1483,78 @@ def test_an_idle_connection_forgets_the_fields_and_is_kept_for_its_whole_time() 
         assert len(client.responses) == 2
 
     serve(show, steps, keepalive_seconds=20.0)
+
+
+# Options that cancel an application
+
+
+def test_request_timeout_cancels_an_application_that_does_not_answer() -> None:
+    cancelled: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/begun":
+            await send(start())  # Held back: nobody has seen it.
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.append(scope["path"])
+            if scope["path"] != "/swallows":
+                raise
+
+    async def steps(client: Client) -> None:
+        await client.send(request(path))
+        await client.pass_time(4.5)
+        assert client.responses == []
+        await client.pass_time(1)
+        [response] = client.responses
+        assert (response.status, response.get(b"connection")) == (504, b"close")
+        assert client.lingers or not client.is_open
+
+    for path in ("/", "/begun", "/swallows"):
+        client = serve(app, steps, request_timeout_seconds=5.0)
+        assert cancelled.pop() == path
+        assert client.access_log.lines == [(path, 504, len(client.responses[0].body))]
+        assert len(client.log.of("error")) == 1
+        assert "request_timeout" in client.log.of("error")[0]
+
+
+def test_request_timeout_leaves_a_response_that_has_begun_alone() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"a", more=True))
+        await asyncio.sleep(20)
+        await send(body(b"b"))
+
+    async def steps(client: Client) -> None:
+        await client.send(request("/"))
+        await client.pass_time(21)
+
+    client = serve(app, steps, request_timeout_seconds=5.0)
+    assert client.bodies == [b"ab"]
+    assert client.log.of("error") == []
+
+
+@pytest.mark.parametrize(("seconds", "cancelled"), [(3.0, True), (None, False)])
+def test_a_request_is_cancelled_some_time_after_its_client_has_gone_where_that_is_asked_for(
+    seconds: float | None, cancelled: bool
+) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def steps(client: Client) -> None:
+        await client.send(request("/"))
+        client.transport.lose()
+        await client.pass_time(2)
+        assert seen == []
+        await client.pass_time(2)
+        assert seen == (["cancelled"] if cancelled else [])
+        await client.pass_time(60)
+
+    client = serve(app, steps, disconnect_grace_seconds=seconds)
+    assert client.log.of("error") == []
