@@ -69,6 +69,8 @@ class Member:
     def __init__(self, fleet: Fleet, place: int) -> None:
         self._fleet = fleet
         self._numbers = fleet.numbers
+        self.place = place
+        """A number that no other worker has at the same time, as long as it lives."""
         self._stamp = _FIRST_PLACE + 2 * place
         self._others: tuple[int, ...] = ()
 

@@ -133,6 +133,17 @@ class Server:
             if self._beat_timer is not None:
                 self._beat_timer.cancel()
 
+    def gauges(self) -> dict[str, int]:
+        """Connections, requests in flight, and by how many milliseconds the event loop was late."""
+        context = self._context
+        if context is None:
+            return {}
+        return {
+            "connections": len(context.connections),
+            "in_flight": len(context.exchanges),
+            "loop_lag": round(context.clock.late_seconds * 1000),
+        }
+
     # Heartbeat
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:

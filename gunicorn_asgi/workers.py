@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.instrument.statsd import Statsd
 
 from .access_log import (
     AccessLog,
@@ -106,6 +107,7 @@ class Worker(LifeCycle):
         super().__init__(*args, **kwargs)
         self.config = self._config_from(self.cfg)
         self._accesses: AccessLog | None = None
+        self._place = 0
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         """See `LifeCycle.make_loop`."""
@@ -120,6 +122,7 @@ class Worker(LifeCycle):
     def make_server(self, loop: asyncio.AbstractEventLoop, member: Member) -> Server:
         """See `LifeCycle.make_server`."""
         plan = self._plan
+        self._place = member.place
         self._accesses = self._access_log(loop)
         ssl_context = ssl_context_from(self.cfg, plan.tls, self.config)
         if ssl_context is not None and plan.settings.http2:
@@ -140,6 +143,14 @@ class Worker(LifeCycle):
         """A hook of Gunicorn; None where it is the default, which does nothing."""
         setting = self.cfg.settings[name]
         return None if setting.get() is setting.default else setting.get()
+
+    def beat(self) -> None:
+        """See `LifeCycle.beat`. Gunicorn's statsd logger also gets the gauges of this worker."""
+        super().beat()
+        server = self._server
+        if server is not None and isinstance(self.log, Statsd):
+            for name, value in server.gauges().items():
+                self.log.gauge(f"gunicorn.worker.{self._place}.{name}", value)
 
     def close_logs(self) -> None:
         """See `LifeCycle.close_logs`."""

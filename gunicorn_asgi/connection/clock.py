@@ -15,7 +15,7 @@ NEVER: Final = float("inf")
 class Clock:
     """Calls `on_tick` every `TICK_SECONDS` and keeps the time of the last tick for all who need no finer one."""
 
-    __slots__ = ("_date_second", "_loop", "_on_date", "_on_tick", "_timer", "lag_seconds", "now")
+    __slots__ = ("_date_second", "_loop", "_on_date", "_on_tick", "_timer", "lag_seconds", "late_seconds", "now")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, on_tick: Callable[[], None], on_date: Callable[[bytes], None]
@@ -27,6 +27,8 @@ class Clock:
         self._date_second = 0
         self.now = loop.time()
         """Monotonic seconds of the loop at the last tick."""
+        self.late_seconds = 0.0
+        """How much too late the last tick came, however little that is."""
         self.lag_seconds = 0.0
         """How much too late the last tick came, where that is more than a tick: the loop was blocked."""
         self._timer: asyncio.TimerHandle = loop.call_later(TICK_SECONDS, self._tick)
@@ -44,6 +46,7 @@ class Clock:
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         last, self.now = self.now, self._loop.time()
         late = self.now - last - TICK_SECONDS
+        self.late_seconds = max(late, 0.0)
         self.lag_seconds = late if late > TICK_SECONDS else 0.0
         self._set_date()
         self._on_tick()
