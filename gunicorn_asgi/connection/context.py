@@ -137,6 +137,7 @@ class ServingContext:
         "http2_requests",
         "idle_deadline",
         "keep_alive",
+        "keepalive_deadline",
         "loop",
         "proxies",
         "relayed",
@@ -211,6 +212,8 @@ class ServingContext:
         self._idle_seconds = min(settings.keepalive_seconds, MEMORY_SECONDS)
         self.idle_deadline = self.clock.deadline(self._idle_seconds)
         """When a connection that becomes idle now is looked at; kept here because every request needs it."""
+        self.keepalive_deadline = self.clock.deadline(settings.keepalive_seconds)
+        """When one that remembers nothing is closed."""
 
     def begin_exchange(self, exchange: RunningExchange) -> None:
         """Enter an exchange and count it: the one place that sees each request, stream and WebSocket handshake."""
@@ -276,6 +279,7 @@ class ServingContext:
                 if connection.write_deadline is not NEVER:
                     connection.write_deadline += self.clock.lag_seconds
         self.idle_deadline = self.clock.deadline(self._idle_seconds)
+        self.keepalive_deadline = self.clock.deadline(self.settings.keepalive_seconds)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.on_deadline()
         for unsent in tuple(self.unsent):

@@ -406,7 +406,7 @@ class Http2Connection(HttpConnection):
             if awaiting is Awaiting.STREAMS:
                 self.deadline = NEVER
             elif awaiting is Awaiting.REQUEST:
-                self.deadline = self._context.idle_deadline
+                self.deadline = self._context.keepalive_deadline
             else:
                 self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
 
