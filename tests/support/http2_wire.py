@@ -267,8 +267,8 @@ class Http2Connection:
 
     def receive(self) -> Frame:
         """The next frame, checked and noted. Raises ConnectionEnded, also for a reset."""
-        head = self._read(9)
-        result = Frame(head[3], head[4], int.from_bytes(head[5:], "big"), self._read(int.from_bytes(head[:3], "big")))
+        head = self.read(9)
+        result = Frame(head[3], head[4], int.from_bytes(head[5:], "big"), self.read(int.from_bytes(head[:3], "big")))
         self._frames_received += 1
         self._check(result)
         self._note(result)
@@ -318,7 +318,8 @@ class Http2Connection:
         assert self.goaways, "the connection ended without GOAWAY"
         return self.goaways[-1]
 
-    def _read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
+        """So many bytes. Raises ConnectionEnded."""
         while len(self._received) < size:
             try:
                 received = self.sock.recv(1 << 18)

@@ -58,6 +58,11 @@ class Ledger:
         lines = (line.split() for line in self._journal.read_text().splitlines())
         return {name: int(pid) for what, name, pid in lines if what == "begin" and name in self.failed}
 
+    def begun_by(self, pid: int) -> bool:
+        """Whether a process has begun any request."""
+        lines = (line.split() for line in self._journal.read_text().splitlines())
+        return any(what == "begin" and int(number) == pid for what, _, number in lines)
+
     def count(self, what: str) -> int:
         """Lines of one kind."""
         return sum(self._noted(what).values())

@@ -5,6 +5,7 @@ answers as soon as NAME is in there, so that a test can wait for it.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -25,6 +26,7 @@ _ballast: list[bytes] = []
 _journal: dict[str, Any] = {}
 _journal_grew = asyncio.Condition()
 _released = asyncio.Event()
+_unshielded = asyncio.Event()
 
 if seconds := os.environ.get("PROBE_IMPORT_SECONDS"):
     print("probe: import has begun", file=sys.stderr)
@@ -168,6 +170,30 @@ async def release(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, b"releasing")
 
 
+async def await_cancel(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait until the task is cancelled."""
+    key = scope["query_string"].decode()
+    await note(f"awaiting-{key}")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await note(f"cancelled-{key}", "cancelled")
+        raise
+
+
+async def shielded(scope: Scope, receive: Receive, send: Send) -> None:
+    """Go on until `/unshield`, cancelled or not."""
+    await note(f"shielded-{scope['query_string'].decode()}")
+    while not _unshielded.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await _unshielded.wait()
+
+
+async def unshield(scope: Scope, receive: Receive, send: Send) -> None:
+    _unshielded.set()
+    await respond(send, b"unshielded")
+
+
 async def await_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
     """Wait in `receive()` until the client has gone, then try to answer."""
     key = scope["query_string"].decode()
@@ -309,6 +335,7 @@ FUNCTIONS: Final = {
     "hang-in-thread": hang_in_thread,
     "ticks": ticks,
     "work-in-thread": work_in_thread,
+    "await-cancel": await_cancel,
     "await-disconnect": await_disconnect,
     "block-loop": block_loop,
     "blocked-download": blocked_download,
@@ -328,9 +355,11 @@ FUNCTIONS: Final = {
     "release": release,
     "scope": scope_of_request,
     "send": send_messages,
+    "shielded": shielded,
     "size": size,
     "status": status,
     "target": target,
+    "unshield": unshield,
     "whole-body": whole_body,
 }
 
