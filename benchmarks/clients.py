@@ -3,9 +3,14 @@
 import re
 import shutil
 import subprocess
+import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from .errors import BenchmarkError
 
@@ -23,6 +28,15 @@ class Load:
     p99_ms: float
 
 
+class Answer(NamedTuple):
+    """What a server says to one request."""
+
+    status: int
+    server: str
+    """Of its `server` field."""
+    content: bytes
+
+
 class Client(Protocol):
     """A load generator."""
 
@@ -35,6 +49,9 @@ class Client(Protocol):
         """How a user gets it, in one line."""
 
     def version(self) -> str: ...
+
+    def ask(self, url: str, fields: Mapping[str, str]) -> Answer:
+        """One request in the version of HTTP that is measured. Raises OSError where there is no answer."""
 
     def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
         """Raises BenchmarkError for any answer that is not a success: a refusal is quick and would look like speed."""
@@ -53,6 +70,11 @@ class Wrk:
         output = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False).stdout
         return output.partition("Copyright")[0].strip()
 
+    def ask(self, url: str, fields: Mapping[str, str]) -> Answer:
+        request = urllib.request.Request(url, headers=dict(fields))
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
+            return Answer(response.status, response.headers.get("server", ""), response.read())
+
     def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
         command = [self.program, "--threads=1", f"--connections={self.connections}", f"--duration={seconds}s"]
         command += ["--latency", *(f"--header={name}: {value}" for name, value in fields.items()), url]
@@ -68,6 +90,70 @@ class Wrk:
             p50_ms=_milliseconds(_find(r"50%\s+([\d.]+)(us|ms|s|m)\b", run.stdout)),
             p99_ms=_milliseconds(_find(r"99%\s+([\d.]+)(us|ms|s|m)\b", run.stdout)),
         )
+
+
+@dataclass(frozen=True)
+class H2load:
+    """HTTP/2 without TLS, by prior knowledge, with some requests under way at a time on each connection."""
+
+    connections: int
+    streams: int
+    paths: int = 1
+    """How many different targets take turns: with many, hardly a header block is ever repeated."""
+
+    program = "h2load"
+    install_hint = (
+        "h2load is missing: install it with 'apt install nghttp2-client' (Debian, Ubuntu) or 'brew install nghttp2'"
+    )
+
+    def version(self) -> str:
+        return subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+
+    def ask(self, url: str, fields: Mapping[str, str]) -> Answer:
+        """By nghttp, which comes with h2load."""
+        command = ["nghttp", "--verbose", *_header_options(fields), url]
+        output = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout
+        status = re.search(r"recv \(stream_id=\d+\) :status: (\d+)", output)
+        server = re.search(r"recv \(stream_id=\d+\) server: (.*)", output)
+        if status is None:
+            raise urllib.error.URLError(f"nghttp got no answer: {output[-500:]}")
+        content = subprocess.run(command[:1] + command[2:], capture_output=True, timeout=20, check=False).stdout
+        return Answer(int(status[1]), server[1].strip() if server is not None else "", content)
+
+    def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
+        with tempfile.TemporaryDirectory(prefix="h2load-") as directory:
+            log, targets = Path(directory, "log"), Path(directory, "targets")
+            command = [
+                self.program,
+                "--threads=1",
+                f"--clients={self.connections}",
+                f"--max-concurrent-streams={self.streams}",
+            ]
+            command += [f"--duration={seconds}", f"--log-file={log}", *_header_options(fields)]
+            if self.paths == 1:
+                command.append(url)
+            else:
+                targets.write_text("".join(f"{url}{number}\n" for number in range(self.paths)), "ascii")
+                command.append(f"--input-file={targets}")
+            run = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+            if run.returncode:
+                raise BenchmarkError(f"h2load ended with {run.returncode}: {run.stderr.strip() or run.stdout.strip()}")
+            lines = log.read_bytes().splitlines()
+        trouble = re.search(r"[1-9]\d* (?:failed|errored|timeout)\b", run.stdout)
+        if trouble is not None or not lines:
+            raise BenchmarkError(f"h2load reports for {urlsplit(url).netloc}: {trouble[0] if trouble else run.stdout}")
+        microseconds = sorted(int(line.split(b"\t")[2]) for line in lines)
+        return Load(
+            rate=float(_find(r"finished in [^,]+, ([\d.]+) req/s", run.stdout)[1]),
+            answers=int(_find(r"(\d+) succeeded", run.stdout)[1]),
+            p50_ms=microseconds[len(microseconds) // 2] / 1000,
+            p99_ms=microseconds[len(microseconds) * 99 // 100] / 1000,
+        )
+
+
+def _header_options(fields: Mapping[str, str]) -> list[str]:
+    # RFC 9113 section 8.2: names in lower case, and nothing about the connection.
+    return [f"--header={name.lower()}: {value}" for name, value in fields.items() if name != "Connection"]
 
 
 def missing_program(client: Client) -> str | None:

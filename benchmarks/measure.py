@@ -88,7 +88,9 @@ def measure(
         for server in running.values():
             server.wait_until_ready()
         for workload, name in entries:
-            running[Entry(workload.name, name)].check(workload.target, workload.fields, workload.answer)
+            running[Entry(workload.name, name)].check(
+                workload.client, workload.target, workload.fields, workload.answer
+            )
         for workload, name in entries:
             progress(f"{workload.name}: warming up {name}")
             _sample(running[Entry(workload.name, name)], workload, _WARM_UP_SECONDS)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .measure import Cores, Entry, Measured, Sample
 from .servers import SERVERS
-from .workloads import OURS, Workload
+from .workloads import Workload
 
 _DISTRIBUTIONS: Final = (
     "gunicorn-asgi", "gunicorn", "gunicorn-h1c", "uvicorn", "uvicorn-worker", "granian", "uvloop", "httptools",
@@ -79,7 +79,7 @@ class Results:
 
     def comparisons(self, workload: Workload) -> list[Comparison]:
         """Every other server of the workload, then goals that look at another workload."""
-        ours = Entry(workload.name, OURS)
+        ours = Entry(workload.name, workload.ours)
         if ours not in self._samples:
             return []
         goals = {Entry(goal.workload or workload.name, goal.server): goal.at_least for goal in workload.goals}

@@ -8,8 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Final
 
 import psutil
 
+from .clients import Client
 from .errors import BenchmarkError
 
 ROOT: Final = Path(__file__).parents[1]
@@ -63,14 +62,26 @@ def _gunicorn(worker_class: str, *options: str) -> Callable[[Deployment, int], l
     return arguments
 
 
-def _granian(deployment: Deployment, port: int) -> list[str]:
-    log = ["--access-log"] if deployment.access_log else []
-    options = ["--interface", "asgi", "--workers", "1", "--loop", "uvloop", "--http", "1"]
-    return ["granian", *options, "--host", HOST, "--port", str(port), *log, deployment.app]
+def _granian(version: str) -> Callable[[Deployment, int], list[str]]:
+    def arguments(deployment: Deployment, port: int) -> list[str]:
+        log = ["--access-log"] if deployment.access_log else []
+        options = ["--interface", "asgi", "--workers", "1", "--loop", "uvloop", "--http", version]
+        return ["granian", *options, "--host", HOST, "--port", str(port), *log, deployment.app]
+
+    return arguments
 
 
-def _floor(deployment: Deployment, port: int) -> list[str]:
-    return ["benchmarks.floor", str(port)]
+def _uvicorn_http2(deployment: Deployment, port: int) -> list[str]:
+    options = ["--http", "zttp", "--http2", "--loop", "uvloop", "--no-access-log"]
+    return ["uvicorn", *options, "--host", HOST, "--port", str(port), deployment.app]
+
+
+def _hypercorn(deployment: Deployment, port: int) -> list[str]:
+    return ["hypercorn", "--worker-class", "uvloop", "--bind", f"{HOST}:{port}", deployment.app]
+
+
+def _floor(module: str) -> Callable[[Deployment, int], list[str]]:
+    return lambda deployment, port: [f"benchmarks.{module}", str(port)]
 
 
 def _gunicorn_own() -> Server:
@@ -110,14 +121,49 @@ SERVERS: Final = {
     "gunicorn": _gunicorn_own(),
     "granian": Server(
         title="granian",
-        arguments=_granian,
+        arguments=_granian("1"),
         answers_as="granian",
         native_code=("uvloop", "granian"),
         requires=("granian", "uvloop"),
     ),
+    "ours-h2c": Server(
+        title="gunicorn_asgi.H2CWorker (ours)",
+        arguments=_gunicorn("gunicorn_asgi.H2CWorker"),
+        answers_as="gunicorn-asgi",
+        native_code=("uvloop",),
+        requires=("gunicorn_asgi", "uvloop", "httptools"),
+    ),
+    "uvicorn-zttp": Server(
+        title="uvicorn, zttp",
+        arguments=_uvicorn_http2,
+        answers_as="uvicorn",
+        native_code=("uvloop", "zttp"),
+        requires=("uvicorn", "uvloop", "zttp"),
+    ),
+    "granian-h2": Server(
+        title="granian, HTTP/2",
+        arguments=_granian("2"),
+        answers_as="granian",
+        native_code=("uvloop", "granian"),
+        requires=("granian", "uvloop"),
+    ),
+    "hypercorn": Server(
+        title="hypercorn",
+        arguments=_hypercorn,
+        answers_as="hypercorn",
+        native_code=("uvloop",),
+        requires=("hypercorn", "h2", "uvloop"),
+    ),
+    "http2-floor": Server(
+        title="the floor of HTTP/2",
+        arguments=_floor("http2_floor"),
+        answers_as="floor",
+        native_code=("uvloop",),
+        requires=("gunicorn_asgi", "uvloop"),
+    ),
     "floor": Server(
         title="the floor",
-        arguments=_floor,
+        arguments=_floor("floor"),
         answers_as="floor",
         native_code=("uvloop", "httptools"),
         requires=("uvloop", "httptools"),
@@ -175,14 +221,12 @@ class RunningServer:
                 raise self._error(f"does not listen after {_START_SECONDS:.0f} s")
             time.sleep(_POLL_SECONDS)
 
-    def check(self, target: str, fields: Mapping[str, str], answer: bytes) -> None:
+    def check(self, client: Client, target: str, fields: Mapping[str, str], answer: bytes) -> None:
         """Ask once. Raises BenchmarkError if the answer is wrong or this is not the server that it should be."""
         self.forget_log()
-        request = urllib.request.Request(self.url(target), headers=dict(fields))
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
-                status, body, answers_as = response.status, response.read(), response.headers.get("server", "")
-        except urllib.error.URLError as error:
+            status, answers_as, body = client.ask(self.url(target), fields)
+        except OSError as error:  # urllib.error.URLError is one.
             raise self._error(f"does not answer {target}: {error}") from error
         if status != 200 or body != answer:
             raise self._error(f"answers {target} with {status} and {body[:200]!r}")

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .clients import Client, Wrk
+from .clients import Client, H2load, Wrk
 
 OURS: Final = "ours"
+OURS_H2C: Final = "ours-h2c"
 
 _KEEP_ALIVE: Final = Wrk(connections=64)
 
@@ -36,6 +37,8 @@ class Workload:
     """The body that each server must answer with before it is measured."""
     servers: tuple[str, ...]
     goals: tuple[Goal, ...] = ()
+    ours: str = OURS
+    """Which of the servers is held against the goals."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Header fields beyond Host, which the client sends by itself."""
     access_log: bool = False
@@ -71,6 +74,7 @@ _BROWSER_FIELDS: Final = {
 
 _HELLO_APP: Final = "benchmarks.apps:hello"
 _HELLO: Final = b"Hello, World!"
+_HTTP2_PEERS: Final = ("uvicorn-zttp", "granian-h2", "hypercorn")
 _PEERS: Final = ("uvicorn-worker", "gunicorn", "granian")
 
 WORKLOADS: Final = {
@@ -110,6 +114,34 @@ WORKLOADS: Final = {
             servers=(OURS,),
             fields=_BROWSER_FIELDS,
             group="browser",
+        ),
+        Workload(
+            name="http2",
+            title="the same over HTTP/2 in clear, 8 connections with 16 streams each, one request repeated",
+            app=_HELLO_APP,
+            target="/",
+            answer=_HELLO,
+            servers=(OURS_H2C, *_HTTP2_PEERS, "http2-floor"),
+            ours=OURS_H2C,
+            goals=(
+                Goal(3.0, "uvicorn-zttp"),
+                Goal(1.4, "granian-h2"),
+                Goal(15.0, "hypercorn"),
+                Goal(0.75, "http2-floor"),
+            ),
+            client=H2load(connections=8, streams=16),
+        ),
+        Workload(
+            name="http2-browser",
+            title="HTTP/2, a new path and 14 browser headers each time",
+            app=_HELLO_APP,
+            target="/products/",
+            answer=_HELLO,
+            servers=(OURS_H2C, "uvicorn-zttp", "granian-h2", "http2-floor"),
+            ours=OURS_H2C,
+            goals=(Goal(3.0, "uvicorn-zttp"), Goal(1.2, "granian-h2"), Goal(0.75, "http2-floor")),
+            fields={name: value for name, value in _BROWSER_FIELDS.items() if not name.startswith("X-")},
+            client=H2load(connections=8, streams=16, paths=20_000),
         ),
         Workload(
             name="fastapi",

@@ -29,7 +29,7 @@ from ..wire.headers import accepts_trailers
 from ..wire.http1_response import plain_answer
 from ..wire.http2_connection import Endpoint
 from ..wire.http2_frames import Http2Error
-from ..wire.http2_request import RequestHead
+from ..wire.http2_request import RequestHead, read_priority
 from ..wire.http2_streams import StreamState
 from ..wire.websocket_handshake import Handshake, read_http2_handshake
 from .clock import NEVER
@@ -204,6 +204,8 @@ class Http2Connection(HttpConnection):
         extensions = self._extensions.copy()
         if b"te" in fields and accepts_trailers(fields):
             extensions["http.response.trailers"] = {}
+        if b"priority" in fields:
+            extensions["http.request.priority"] = read_priority(fields[b"priority"])
         server, state = self._server, context.state
         scope = build_http_scope(
             method, "2", path, raw_path, query, headers, client, server, scheme, root_path, state, extensions

@@ -24,23 +24,19 @@ MAX_CONTINUATIONS: Final = 8
 class Allowance:
     """So many times in `PERIOD_SECONDS`, whichever moment the period begins at."""
 
-    __slots__ = ("_times",)
+    __slots__ = ("spent",)
 
     def __init__(self, times: int) -> None:
-        self._times = deque[float](maxlen=times)
+        self.spent = deque[float](maxlen=times)
+        """When it was spent."""
 
     def spend(self, now: float) -> bool:
         """Once more, at `now` in seconds of any clock. False when that is too often."""
-        times = self._times
+        times = self.spent
         allowed = len(times) != times.maxlen or now - times[0] > PERIOD_SECONDS
         times.append(now)
         return allowed
 
-    @property
-    def spent(self) -> bool:
-        """Whether anything was spent."""
-        return bool(self._times)
-
     def renew(self) -> None:
         """Forget what was spent."""
-        self._times.clear()
+        self.spent.clear()

@@ -145,6 +145,8 @@ class Endpoint(Generic[StreamT]):
             frames.SETTINGS_INITIAL_WINDOW_SIZE: settings.http2_initial_window_bytes,
             frames.SETTINGS_MAX_FRAME_SIZE: settings.http2_max_frame_bytes,
             frames.SETTINGS_MAX_HEADER_LIST_SIZE: settings.http2_max_header_list_bytes,
+            # RFC 9218 section 2.1.1: the priorities of RFC 7540 mean nothing here.
+            frames.SETTINGS_NO_RFC7540_PRIORITIES: 1,
         }
         if self._connect_protocol:
             values[frames.SETTINGS_ENABLE_CONNECT_PROTOCOL] = 1

@@ -189,6 +189,22 @@ class RequestReader:
         return host
 
 
+def read_priority(value: bytes) -> dict[str, int | bool]:
+    """The `priority` field of a request as `urgency` (0 to 7) and `incremental` (RFC 9218 section 4).
+
+    What is out of range or malformed is as if it was not there; an intermediary may have merged several.
+    """
+    priority: dict[str, int | bool] = {"urgency": 3, "incremental": False}
+    for member in value.split(b","):
+        key, _, argument = member.strip(b" \t").partition(b"=")
+        argument = argument.partition(b";")[0]
+        if key == b"u" and len(argument) == 1 and argument in b"01234567":
+            priority["urgency"] = int(argument)
+        elif key == b"i" and argument in (b"", b"?1", b"?0"):
+            priority["incremental"] = argument != b"?0"
+    return priority
+
+
 def _repeated(headers: list[Field], pseudo: int, received: list[Field]) -> tuple[list[Field], dict[bytes, bytes]]:
     """Header list and look-up of a request with repeated names; cookies become one field."""
     if any(name[:1] != b":" for name, _ in received[:pseudo]) or any(name[:1] == b":" for name, _ in headers):

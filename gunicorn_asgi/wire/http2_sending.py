@@ -42,9 +42,9 @@ class FrameSender(Generic[StreamT]):
         "_block_prefix",
         "_burst_bytes",
         "_encoder",
-        "_initial_window",
         "_ready",
         "_streams",
+        "initial_window",
         "out",
         "out_bytes",
         "window",
@@ -56,7 +56,8 @@ class FrameSender(Generic[StreamT]):
         self._burst_bytes = burst_bytes
         self._ready = deque[StreamT]()
         """Streams with something queued and room in their own window."""
-        self._initial_window = DEFAULT_WINDOW_BYTES
+        self.initial_window = DEFAULT_WINDOW_BYTES
+        """Window of a new stream."""
         self._encoder = HeaderEncoder()
         self._block_prefix = b""
         """What each header block has to begin with."""
@@ -66,11 +67,6 @@ class FrameSender(Generic[StreamT]):
         """What to write next, in its order."""
         self.out_bytes = 0
         """Bytes of content in `out`, roughly."""
-
-    @property
-    def initial_window(self) -> int:
-        """Window of a new stream."""
-        return self._initial_window
 
     @property
     def has_sendable(self) -> bool:
@@ -122,7 +118,7 @@ class FrameSender(Generic[StreamT]):
         one is all that can be said: the caller resets the stream."""
         size = len(content)
         self._send_block(stream_id, self._block_prefix + block, ends=False)
-        if size <= self.window and size <= self._initial_window:
+        if size <= self.window and size <= self.initial_window:
             self.window -= size
             self.out += ((size << _LENGTH | _DATA | _END_STREAM | stream_id).to_bytes(9, "big"), content)
 
@@ -255,8 +251,8 @@ class FrameSender(Generic[StreamT]):
 
         Raises Http2Error when a window grows too large; it may well become negative.
         """
-        change = size - self._initial_window
-        self._initial_window = size
+        change = size - self.initial_window
+        self.initial_window = size
         for stream in self._streams.open.values():
             if stream.send_window + change > MAX_WINDOW_BYTES:
                 raise Http2Error(frames.FLOW_CONTROL_ERROR, "window-too-large")

@@ -1,6 +1,7 @@
 """One HTTP/2 connection on a transport that fails on misuse, on a loop whose time can be moved on (RFC 9113)."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,6 +168,49 @@ def test_the_scope() -> None:
         ]
 
     serve(app, steps)
+
+
+def test_the_priority_of_a_request() -> None:
+    """RFC 9218."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        seen.append(scope["extensions"].get("http.request.priority"))
+        await ignore(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [*GET, (b"priority", b"u=1, i")]), headers(3))
+        assert seen == [{"urgency": 1, "incremental": True}, None]
+
+    serve(app, steps)
+
+
+@pytest.mark.load
+def test_many_streams_cost_per_request_what_few_do() -> None:
+    """The best of several rounds, since noise only ever adds."""
+
+    def seconds_per_request(streams: int) -> float:
+        best = float("inf")
+        for _ in range(7):
+
+            async def steps(client: Client) -> None:
+                nonlocal best
+                batches = [
+                    b"".join(headers(2 * (start + number) + 1) for number in range(streams))
+                    for start in range(0, 4096, streams)
+                ]
+                begin = time.perf_counter()
+                for batch in batches:
+                    client.transport.feed(batch)
+                    await turns(3)
+                    client.transport.feed(frames.window_update_frame(0, streams))
+                best = min(best, (time.perf_counter() - begin) / 4096)
+                assert len(client.responses) == 4096
+
+            serve(ignore, steps, http2_max_concurrent_streams=256)
+        return best
+
+    assert seconds_per_request(256) < 1.5 * seconds_per_request(16)
 
 
 def test_applications_may_change_their_headers() -> None:

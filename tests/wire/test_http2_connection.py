@@ -120,6 +120,7 @@ def test_the_preface_of_the_server_comes_first() -> None:
     assert (first.kind, first.flags, first.stream_id) == (frames.SETTINGS, 0, 0)
     assert first.payload == (
         b"\x00\x03\x00\x00\x00\x07\x00\x04\x00\x00\xff\xff\x00\x05\x00\x00\x40\x00\x00\x06\x00\x01\x00\x00"
+        b"\x00\x09\x00\x00\x00\x01"
     )
     assert second == (frames.WINDOW_UPDATE, 0, 0, (CONNECTION_WINDOW_BYTES - 65535).to_bytes(4, "big"))
 

@@ -5,7 +5,7 @@ import pytest
 from gunicorn_asgi.asgi_types import Field
 from gunicorn_asgi.errors import RemoteProtocolError
 from gunicorn_asgi.settings import HeadLimits
-from gunicorn_asgi.wire.http2_request import UNKNOWN_LENGTH, FieldRules, RequestReader
+from gunicorn_asgi.wire.http2_request import UNKNOWN_LENGTH, FieldRules, RequestReader, read_priority
 
 METHOD = (b":method", b"GET")
 SCHEME = (b":scheme", b"https")
@@ -197,6 +197,26 @@ def test_fields_to_note() -> None:
     rules = FieldRules(frozenset())
     assert rules.is_valid(b"x_y", b"1")
     assert rules.noted
+
+
+@pytest.mark.parametrize(
+    ("value", "urgency", "incremental"),
+    [
+        (b"", 3, False),
+        (b"u=0", 0, False),
+        (b"u=7, i", 7, True),
+        (b"i,u=1;x=y", 1, True),
+        (b"i=?0", 3, False),
+        (b"i=?1", 3, True),
+        (b"u=8", 3, False),
+        (b"u=-1, i=yes", 3, False),
+        (b"u=1, u=5", 5, False),
+        (b"a=b, u", 3, False),
+    ],
+)
+def test_priority(value: bytes, urgency: int, incremental: bool) -> None:
+    """RFC 9218 section 4."""
+    assert read_priority(value) == {"urgency": urgency, "incremental": incremental}
 
 
 @pytest.mark.parametrize(
