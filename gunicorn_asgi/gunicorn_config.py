@@ -18,6 +18,7 @@ from .errors import SettingsError
 from .gunicorn_settings import REFUSED_WHEN_ON, WARNED_WHEN_CHANGED
 from .options import NO_EFFECT, OPTIONS, SILENT
 from .settings import HeadLimits, Settings, TlsOptions
+from .tls import server_context
 
 _DEFAULT_CONNECTIONS: Final = 1000
 """Of Gunicorn's worker_connections, which it documents as of no effect on ASGI workers."""
@@ -246,28 +247,10 @@ def ssl_context_from(cfg: Config, tls: TlsOptions, config: object = None) -> ssl
     `config` is what an ssl_context_factory is called with. Raises SettingsError for a certificate, key or cipher that
     cannot be used: nothing is ever served in clear instead.
     """
-    if not tls.is_on:
-        return None
-
-    def from_settings() -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca_certs)
-        context.load_cert_chain(tls.certfile or "", tls.keyfile, tls.keyfile_password)
-        context.verify_mode = ssl.VerifyMode(tls.cert_reqs)
-        if tls.ciphers:
-            context.set_ciphers(tls.ciphers)
-        return context
-
-    def from_hook() -> ssl.SSLContext:
-        context: ssl.SSLContext = cfg.ssl_context(cfg, from_settings)
-        return context
-
-    try:
-        return from_hook() if tls.context_factory is None else tls.context_factory(config, from_hook)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError.
-        raise SettingsError(
-            f"TLS cannot be set up with certfile={tls.certfile!r}, keyfile={tls.keyfile!r}, ca_certs={tls.ca_certs!r}, "
-            f"ciphers={tls.ciphers!r}: {error}; check that the files exist, can be read and belong together"
-        ) from None
+    hook = cfg.settings["ssl_context"]
+    if hook.get() is hook.default:
+        return server_context(tls, None, config)
+    return server_context(tls, lambda default: cfg.ssl_context(cfg, default), config)
 
 
 def _since(cfg: Config, name: str, default: Any) -> Any:

@@ -1,12 +1,14 @@
 """What the connections of every HTTP version share: the scheme, whom a request comes from, refusals in the log."""
 
 import asyncio
+import ssl
 from typing import Any, Final
 
 from ..asgi_types import Address, Field
 from ..errors import RemoteProtocolError
 from ..proxy import UNSEEN, FieldShape
 from ..scope import build_refused_scope
+from ..tls import tls_extension
 from ..wire.http1_response import plain_answer
 from .context import ServingContext
 from .transport import TransportProtocol
@@ -40,8 +42,12 @@ class HttpConnection(TransportProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if transport.get_extra_info("sslcontext") is not None:
+        tls_context = transport.get_extra_info("sslcontext")
+        if tls_context is not None:
             self._scheme = "https"
+            tls = transport.get_extra_info("ssl_object")
+            if isinstance(tls, ssl.SSLObject):
+                self._extensions = {**self._extensions, "tls": tls_extension(tls_context, tls)}
         proxies = self._context.proxies
         if not self._client_is_hidden and proxies.trusts(self._client):
             self._trusted = True
