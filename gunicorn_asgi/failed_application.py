@@ -1,31 +1,25 @@
-"""What Gunicorn serves with `--reload` in place of an application that has a SyntaxError, as an ASGI application."""
+"""What is served with `--reload` in place of an application that has a SyntaxError."""
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from .asgi_types import Application, Receive, Scope, Send
-
-WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+from .asgi_types import Application, Receive, Send
 
 
-def failed_application(shows_error: WSGIApplication) -> Application:
-    """An ASGI application that answers each request with what `shows_error`, a WSGI application, says to any."""
-    heads: list[tuple[str, list[tuple[str, str]]]] = []
-    content = b"".join(shows_error({}, lambda status, headers: heads.append((status, headers))))
-    [(status, fields)] = heads
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+def failed_application(text: str) -> Application:
+    """An ASGI application that answers each request with `text`, which says what is wrong."""
+    content = text.encode("utf-8", "backslashreplace")
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(content))]
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    async def application(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
         if scope["type"] == "lifespan":
-            await receive()
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
-        elif scope["type"] == "http":
-            await send({"type": "http.response.start", "status": int(status[:3]), "headers": headers})
-            await send({"type": "http.response.body", "body": content})
-        else:
-            await receive()
+        elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
+        else:
+            await send({"type": "http.response.start", "status": 500, "headers": headers})
+            await send({"type": "http.response.body", "body": content})
 
     return application

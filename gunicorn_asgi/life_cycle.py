@@ -15,13 +15,13 @@ import os
 import signal
 import sys
 import time
+import traceback
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, ClassVar, Final, NoReturn
 
-from gunicorn import util
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker as BaseWorker
 
@@ -95,17 +95,27 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             self._fail_boot(f"The worker cannot start: {error}", error)
 
     def load_wsgi(self) -> None:
-        """Load the application, or with `--reload` what shows its SyntaxError."""
-        super().load_wsgi()
-        if getattr(self.wsgi, "__module__", None) == util.__name__:  # Made by util.make_fail_app.
-            self.wsgi = failed_application(self.wsgi)
+        """Load the application, or with `--reload` what shows its SyntaxError in a browser.
+
+        Gunicorn has a WSGI application for that, whose text is without the error itself in old versions.
+        """
+        try:
+            self.wsgi = self.app.wsgi()
+        except SyntaxError as error:
+            if not self.cfg.reload:
+                raise
+            self.log.error("The application cannot be loaded", exc_info=error)
+            if self.reloader is not None and error.filename is not None:
+                self.reloader.add_extra_file(error.filename)
+            self.wsgi = failed_application("".join(traceback.format_exception(error)))
 
     def run(self) -> None:
         """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded."""
-        try:
-            loop = self.make_loop()
-        except SettingsError as error:
-            self._fail_boot(f"The worker cannot start: {error}", None)
+        with _blocked_stop_signals():
+            try:
+                loop = self._loop = self.make_loop()  # From now on signals are handled by the loop.
+            except SettingsError as error:
+                self._fail_boot(f"The worker cannot start: {error}", None)
         asyncio.set_event_loop(loop)
         executor = ThreadPoolExecutor(self.executor_threads, thread_name_prefix="asyncio")
         loop.set_default_executor(executor)
@@ -126,8 +136,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         assert LifeCycle._fleet is not None
         try:
             server = self._server = self.make_server(loop, LifeCycle._fleet.join(self.age))
-            self._loop = loop  # From now on signals are handled by the loop.
-            if not self.alive:  # SIGTERM came before, and whatever it raised was swallowed by the application.
+            if not self.alive:  # A signal to stop came before.
                 return
             loop.add_reader(self.PIPE[0], self._on_pipe)
             await server.serve(replaces_another=self._replaces_another)
@@ -146,6 +155,8 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
 
     def _fail_boot(self, reason: str, error: BaseException | None) -> NoReturn:
         """End a worker that cannot serve."""
+        if self._is_stopping:  # What failed is what a signal to stop has interrupted.
+            sys.exit(0)
         self._loop = None  # A signal to stop ends the pause at once.
         self.log.error("%s", reason, exc_info=error)
         if not self._replaces_another:
@@ -207,15 +218,16 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             # Nothing is served yet, and what is imported may take its time.
             self._is_stopping = True
             self.alive = False
+            ignore_stop_signals()
             if how is Stop.QUICK:
                 self.cfg.worker_int(self)
             sys.exit(0)
 
     def _stop(self, how: Stop) -> None:
-        assert self._server is not None
         self.alive = False
         self._is_stopping = True
-        if self._server.stop(how) and how is Stop.QUICK:
+        changed = self._server is None or self._server.stop(how)
+        if changed and how is Stop.QUICK:
             self.cfg.worker_int(self)
 
     def _handle_stray(self, number: int, frame: FrameType | None) -> None:

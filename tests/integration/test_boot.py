@@ -13,6 +13,15 @@ import pytest
 from tests.support.gunicorn import KNOWN_SETTINGS, GunicornStarter, run_gunicorn
 
 
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    """A module of the application that can be changed."""
+    # The directories of the tests are namespace packages: a second path may add to them.
+    path = tmp_path / "tests" / "integration" / "apps" / "changing.py"
+    path.parent.mkdir(parents=True)
+    return path
+
+
 def test_nothing_of_a_worker_is_made_before_the_fork(gunicorns: GunicornStarter) -> None:
     """Also where the application is loaded there: no event loop, no thread."""
     server = gunicorns.start("probe", "--preload", "--workers", "2")
@@ -68,21 +77,36 @@ def test_a_signal_between_the_fork_and_the_first_handler_is_not_lost(
     assert "was sent" not in server.log
 
 
+WRAPS_WHAT_IT_CATCHES = """\
+import sys
+import time
+
+print("module: import has begun", file=sys.stderr)
+try:
+    time.sleep(60)
+except BaseException as error:
+    raise RuntimeError("no application") from error
+"""
+
+
+def test_an_import_that_fails_because_of_a_signal_to_stop_is_no_failure(
+    gunicorns: GunicornStarter, module: Path
+) -> None:
+    module.write_text(WRAPS_WHAT_IT_CATCHES)
+    server = gunicorns.start("changing", env={"PYTHONPATH": str(module.parents[3])})
+    server.wait_for_log("module: import has begun")
+    os.kill(server.worker_pids[0], signal.SIGTERM)
+    server.wait_for_log(r"(?s)Booting worker.*Booting worker")
+    assert "exited with code" not in server.log
+    assert "[ERROR]" not in server.log
+
+
 BROKEN = {
     "import": "import nothing_of_this_name",
     "name": "applikation = None",
     "exit": "import sys; sys.exit(1)",
     "lifespan": "async def app(scope, receive, send): await receive(); await send({'type': 'lifespan.startup.failed'})",
 }
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Path:
-    """A module of the application that can be changed."""
-    # The directories of the tests are namespace packages: a second path may add to them.
-    path = tmp_path / "tests" / "integration" / "apps" / "changing.py"
-    path.parent.mkdir(parents=True)
-    return path
 
 
 WORKING = """\

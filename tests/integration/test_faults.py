@@ -260,7 +260,7 @@ def test_behind_nginx(
     assert "upstream" not in (tmp_path / "error.log").read_text()
 
 
-def test_replacing_workers_leaves_nothing_behind(start: StartLedger) -> None:
+def test_replacing_workers_leaves_nothing_behind(start: StartLedger, journal: Path) -> None:
     """Neither open files nor processes, nor memory beyond what two rounds differ by."""
     server = start("--workers", "2")
     master = psutil.Process(server.pid)
@@ -269,7 +269,8 @@ def test_replacing_workers_leaves_nothing_behind(start: StartLedger) -> None:
         booted(server, 2 * round_)
         if round_ in (3, 10):
             deadline = time.monotonic() + 30
-            while len(master.children()) != 2:
+            newest = {f"startup - {pid}" for pid in server.worker_pids[-2:]}
+            while len(master.children()) != 2 or not newest <= set(journal.read_text().splitlines()):
                 assert time.monotonic() < deadline, server.log
                 time.sleep(0.05)
             worker_files = max(psutil.Process(pid).num_fds() for pid in server.worker_pids[-2:])

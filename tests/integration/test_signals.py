@@ -92,8 +92,8 @@ def test_control_c_in_a_terminal_is_one_clean_stop(gunicorns: GunicornStarter, h
     server = gunicorns.start("probe", "--workers", "2", *hooks)
     server.wait_for_log(r"(?s)(hook: post_worker_init.*){2}")
     with server.connect() as connection:
-        connection.send(request("/hold"))
-        server.get("/journal/held")
+        connection.send(request("/ticks"))
+        connection.read_until(b"tick\r\n")
         begun = time.monotonic()
         os.killpg(server.pid, signal.SIGINT)
         assert server.wait() == 0
