@@ -1,40 +1,20 @@
-"""The access log: Gunicorn's format compiled once, the text that its gthread worker writes for the same request.
+"""Where the access log goes.
 
-Two ways lead to the log. `StreamAccessLog` writes finished lines straight to the stream of Gunicorn's one plain handler
+Two ways lead to it. `StreamAccessLog` writes finished lines straight to the stream of Gunicorn's one plain handler
 and flushes once a loop turn, because `Logger.access` costs 17 us a line and this 2 us. `LoggerAccessLog` calls the
 logger's own `access()` with the objects that it documents, for every logger, handler, filter or formatter of a user.
-
-One request is one line: control characters of a client or an application are written as `\\n` or `\\x1b`, both ways.
+The text is the same both ways (`access_line.py`).
 """
 
-import base64
-import binascii
 import datetime
 import logging
-import os
-import re
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, Final, NamedTuple, Protocol, TextIO, TypeAlias
+from typing import Any, Final, Protocol, TextIO
 
+from .access_line import compile_format, environ_of, log_time, microseconds, one_line, response_fields_of
 from .asgi_types import Field, HTTPScope
-from .errors import SettingsError
 from .wire.http1_response import STATUS_LINES
-
-
-class AccessRecord(NamedTuple):
-    """One finished exchange, as the log sees it."""
-
-    scope: HTTPScope
-    fields: dict[bytes, bytes]
-    """One value for each name of the request's fields, as in a `RequestHead`."""
-    status: int
-    response_headers: Sequence[Field]
-    """What the application sent, in its order."""
-    sent_bytes: int
-    """Content without framing."""
-    duration_seconds: float
 
 
 class AccessLog(Protocol):
@@ -56,259 +36,6 @@ class GunicornLogger(Protocol):
     """The part of a Gunicorn logger that an access log needs."""
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None: ...
-
-
-# Text that stays in its line and in its quotes
-
-_CONTROL: Final = str.maketrans(
-    {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-    | {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    # Line ends of Unicode, and characters that cannot be seen or turn the rest of a line around.
-    | {code: f"\\u{code:04x}" for code in (0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F))}
-    | {code: f"\\u{code:04x}" for code in (*range(0x2060, 0x2070), 0xFEFF)}
-    # Half a surrogate pair, which no stream can encode.
-    | {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
-)
-_CONTROL_AND_QUOTE: Final = {**_CONTROL, ord('"'): '\\"'}
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else text.translate(_CONTROL)
-
-
-def _escaped(text: str) -> str:
-    """`text` as it may stand between double quotes. Backslashes stay, as in Gunicorn."""
-    return text if text.isprintable() and '"' not in text else text.translate(_CONTROL_AND_QUOTE)
-
-
-class _FieldTexts(dict[bytes, str]):
-    """Escaped texts of header values, `texts[value]`, each made once: a browser repeats its User-Agent and Referer.
-
-    A look-up costs 0.08 us with the hash, making the text 0.25 us. The cap bounds memory when nothing is repeated.
-    """
-
-    __slots__ = ()
-
-    def __missing__(self, value: bytes) -> str:
-        text = _escaped(value.decode("latin-1"))
-        if len(value) <= _MAX_KEPT_BYTES:
-            if len(self) >= _MAX_FIELD_TEXTS:
-                self.clear()
-            self[value] = text
-        return text
-
-
-class _HostTexts(dict[str, str]):
-    """The same for the addresses of clients."""
-
-    __slots__ = ()
-
-    def __missing__(self, host: str) -> str:
-        if len(self) >= _MAX_HOST_TEXTS:
-            self.clear()
-        text = self[host] = _escaped(host)
-        return text
-
-
-_MAX_FIELD_TEXTS: Final = 512
-_MAX_HOST_TEXTS: Final = 4096
-_MAX_KEPT_BYTES: Final = 1024
-_texts: Final = _FieldTexts()
-_hosts: Final = _HostTexts()
-
-# Atoms
-
-
-def _uri(scope: HTTPScope) -> str:
-    path, query = scope["raw_path"].decode("latin-1"), scope["query_string"]
-    return f"{path}?{query.decode('latin-1')}" if query else path
-
-
-def _path(scope: HTTPScope) -> str:
-    """The path as an environ has it: its bytes as Latin-1 (PEP 3333), which is what Gunicorn logs."""
-    path = scope["path"]
-    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("latin-1")
-
-
-def _basic_user(authorization: bytes) -> str:
-    """The user name of HTTP Basic authentication (RFC 7617); empty where there is none."""
-    if authorization[:6].lower() != b"basic ":
-        return ""
-    try:
-        return base64.b64decode(authorization[6:].strip()).split(b":", 1)[0].decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-
-
-@lru_cache(maxsize=1)
-def _log_time(second: int) -> str:
-    """The local time in Common Log Format."""
-    return time.strftime("[%d/%b/%Y:%H:%M:%S %z]", time.localtime(second))
-
-
-def _process_id() -> str:
-    return f"<{os.getpid()}>"
-
-
-def _microseconds(duration_seconds: float) -> int:
-    return round(duration_seconds * 1_000_000)
-
-
-def log_time() -> str:
-    """The time of a line that is written now."""
-    return _log_time(int(time.time()))
-
-
-# The Python expression for each atom, in terms of this module and of the variables of the function that
-# `compile_format` generates.
-_EXPRESSIONS: Final = {
-    "h": "_hosts[client[0]] if (client := scope['client']) else ''",
-    "u": "(_escaped(_basic_user(joined[b'authorization'])) or '-') if b'authorization' in joined else '-'",
-    "t": "now",
-    "r": """_escaped(f"{scope['method']} {_uri(scope)} HTTP/{scope['http_version']}")""",
-    "s": "status",
-    "m": "_escaped(scope['method'])",
-    "U": "_escaped(_path(scope))",
-    "q": "_escaped(scope['query_string'].decode('latin-1'))",
-    "H": "'HTTP/' + scope['http_version']",
-    "b": "sent_bytes",
-    "B": "sent_bytes",
-    "f": "_texts[joined.get(b'referer', b'-')]",
-    "a": "_texts[joined.get(b'user-agent', b'-')]",
-    "T": "_microseconds(duration_seconds) // 1_000_000",
-    "D": "_microseconds(duration_seconds)",
-    "M": "_microseconds(duration_seconds) // 1_000",
-    "L": "'%d.%06d' % divmod(_microseconds(duration_seconds), 1_000_000)",
-    "p": "_process_id()",
-}
-_JOINED_FIELDS: Final = {"u": b"authorization", "f": b"referer", "a": b"user-agent"}
-
-# `%c` is left out: it takes one character, and whether a text is one shows only with the request.
-_ATOM: Final = re.compile(r"%%|%\((?P<name>[^)]*)\)(?P<spec>[-#0 +]*[0-9]*(?:\.[0-9]+)?[hlL]?[diouxXeEfFgGrsa])")
-
-_SAMPLE: Final = AccessRecord(
-    {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
-        "http_version": "1.1",
-        "server": None,
-        "client": None,
-        "scheme": "http",
-        "method": "GET",
-        "root_path": "",
-        "path": "/",
-        "raw_path": b"/",
-        "query_string": b"",
-        "headers": [],
-        "state": {},
-        "extensions": {},
-    },
-    fields={},
-    status=200,
-    response_headers=(),
-    sent_bytes=0,
-    duration_seconds=0.0,
-)
-
-
-Line: TypeAlias = Callable[[HTTPScope, dict[bytes, bytes], int, Sequence[Field], int, float, str], str]
-"""From the values of an `AccessRecord` and the time of the line to its text, without the line end."""
-
-
-@lru_cache(maxsize=16)
-def compile_format(access_log_format: str) -> Line:
-    """Turn Gunicorn's `access_log_format` into a function that makes lines.
-
-    An atom that Gunicorn does not know becomes `-`, as it does there. Raises SettingsError for a format that cannot be
-    filled in.
-
-    The function is generated as Python source, since one call for each atom makes a line cost 1.6 times as much.
-    For `%(h)s "%(a)s"` it reads
-
-        def line(scope, fields, status, response_headers, sent_bytes, duration_seconds, now):
-            joined = last = fields
-            if len(joined) != len(scope['headers']):
-                joined, last = {}, {}
-                for name, value in scope['headers']:
-                    if name in {b'user-agent'}:
-                        joined[name] = joined[name] + b',' + value if name in joined else value
-            atom_0 = _hosts[client[0]] if (client := scope['client']) else ''
-            atom_1 = _texts[joined.get(b'user-agent', b'-')]
-            return f'{atom_0}' ' "' f'{atom_1}' '"'
-
-    where the loop runs only if a field is repeated: `joined` has its values in one, as Gunicorn's environ; `{name}i`
-    reads `last` instead, the last of them, as Gunicorn does. What the user wrote gets in only through repr(), as
-    literals of text and bytes.
-    """
-    joined_fields: set[bytes] = set()
-    last_fields: set[bytes] = set()
-    preparations: list[str] = []
-    assignments: list[str] = []
-    pieces: list[str] = []
-    position = 0
-    for match in _ATOM.finditer(access_log_format):
-        pieces.append(repr(access_log_format[position : match.start()]))
-        position = match.end()
-        name = match["name"]
-        if name is None:
-            pieces.append("'%'")
-            continue
-        key, suffix = name[1:-2].lower(), name[-2:].lower()
-        expression = "'-'"
-        if not name.startswith("{"):
-            if name in _JOINED_FIELDS:
-                joined_fields.add(_JOINED_FIELDS[name])
-            expression = _EXPRESSIONS.get(name, expression)
-        elif suffix == "}i":
-            field_name = key.encode("latin-1", "replace")
-            last_fields.add(field_name)
-            expression = f"_texts[last.get({field_name!r}, b'-')]"
-        elif suffix == "}o":
-            preparations.append("response_atoms = _response_atoms(response_headers)")
-            expression = f"response_atoms.get({key!r}, '-')"
-        elif suffix == "}e":
-            preparations.append("environ_atoms = _environ_atoms(scope)")
-            expression = f"environ_atoms.get({key!r}, '-')"
-        conversion = "%" + match["spec"]
-        if conversion != "%s":
-            expression = f"{conversion!r} % ({expression},)"
-        variable = f"atom_{len(assignments)}"
-        assignments.append(f"{variable} = {expression}")
-        pieces.append(f"f'{{{variable}}}'")
-    pieces.append(repr(access_log_format[position:]))
-
-    body = list(dict.fromkeys(preparations))
-    if joined_fields or last_fields:
-        body += [
-            "joined = last = fields",
-            "if len(joined) != len(scope['headers']):",
-            "    joined, last = {}, {}",
-            "    for name, value in scope['headers']:",
-        ]
-        if joined_fields:
-            body += [
-                f"        if name in {joined_fields!r}:",
-                "            joined[name] = joined[name] + b',' + value if name in joined else value",
-            ]
-        if last_fields:
-            body += [f"        if name in {last_fields!r}:", "            last[name] = value"]
-    # Literals side by side are one.
-    body += [*assignments, f"return {' '.join(pieces)}"]
-    arguments = "scope, fields, status, response_headers, sent_bytes, duration_seconds, now"
-    source = "\n    ".join([f"def line({arguments}):", *body])
-    namespace: dict[str, Line] = {}
-    try:
-        # What is left between the atoms must be no beginning of another one.
-        _ATOM.sub(lambda match: "%%", access_log_format) % ()
-        exec(source, globals(), namespace)  # noqa: S102  # See above what goes in.
-        line = namespace["line"]
-        line(*_SAMPLE, "")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SettingsError(
-            f"access_log_format: {access_log_format!r} cannot be filled in ({error}); "
-            "write each atom as %(name)s and a percent sign as %%"
-        ) from None
-    return line
 
 
 # Straight to the stream
@@ -469,10 +196,10 @@ class LoggerAccessLog:
     ) -> None:
         """See `AccessLog.write`."""
         # Gunicorn's atoms leave out the days, so from one day on %(T)s counts anew here and not on the stream's way.
-        duration = datetime.timedelta(microseconds=_microseconds(duration_seconds))
+        duration = datetime.timedelta(microseconds=microseconds(duration_seconds))
         try:
             response = _ResponseView(status, response_headers, sent_bytes)
-            self._logger.access(response, _RequestView(scope), _environ(scope), duration)
+            self._logger.access(response, _RequestView(scope), environ_of(scope), duration)
         except Exception as error:  # A user's logger may raise anything, and the response has been sent.
             self._on_error(error)
 
@@ -484,7 +211,7 @@ class _RequestView:
 
     def __init__(self, scope: HTTPScope) -> None:
         self.headers = [
-            (name.decode("latin-1").upper(), _one_line(value.decode("latin-1"))) for name, value in scope["headers"]
+            (name.decode("latin-1").upper(), one_line(value.decode("latin-1"))) for name, value in scope["headers"]
         ]
 
 
@@ -495,74 +222,5 @@ class _ResponseView:
 
     def __init__(self, status: int, response_headers: Sequence[Field], sent_bytes: int) -> None:
         self.status = STATUS_LINES.get(status, b"HTTP/1.1 %d" % status)[9:].strip().decode("ascii")
-        self.headers = _response_headers(response_headers)
+        self.headers = response_fields_of(response_headers)
         self.sent = sent_bytes
-
-
-# What Gunicorn takes out of a response: fields of the connection, and those that it sends itself.
-_NOT_OF_THE_APPLICATION: Final = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization te trailers transfer-encoding upgrade "
-    b"server date".split()
-)
-
-
-def _response_headers(response_headers: Sequence[Field]) -> list[tuple[str, str]]:
-    return [
-        (name.decode("latin-1"), _one_line(value.decode("latin-1").strip(" \t")))
-        for name, value in response_headers
-        if name.lower() not in _NOT_OF_THE_APPLICATION
-    ]
-
-
-def _environ(scope: HTTPScope) -> dict[str, str]:
-    """The text values of the WSGI environ that Gunicorn makes of such a request, control characters escaped.
-
-    PATH_INFO has the root path in it, which cannot be taken off again since frameworks change `root_path` in the scope
-    when they mount one application in another.
-    """
-    fields: dict[str, str] = {}
-    for name, field_value in scope["headers"]:
-        key, value = name.decode("latin-1").upper().replace("-", "_"), field_value.decode("latin-1")
-        if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            fields[key] = value
-        else:
-            key = "HTTP_" + key
-            fields[key] = f"{fields[key]},{value}" if key in fields else value
-    if "HTTP_AUTHORIZATION" in fields:
-        # The logger decodes the user and writes it as it is, so what must be escaped is inside of the base64.
-        user = _basic_user(fields["HTTP_AUTHORIZATION"].encode("latin-1"))
-        if (harmless := _one_line(user)) != user:
-            fields["HTTP_AUTHORIZATION"] = "Basic " + base64.b64encode(harmless.encode("utf-8")).decode("ascii")
-
-    server_name, port = scope["server"] or ("", None)
-    server_port = "" if port is None else str(port)
-    if port is None and "HTTP_HOST" in fields:  # A unix socket has no port, but the client named one.
-        server_name, colon, server_port = fields["HTTP_HOST"].partition(":")
-        if not colon:
-            server_port = "443" if scope["scheme"] == "https" else "80"
-    environ = {
-        "REQUEST_METHOD": scope["method"],
-        "RAW_URI": _uri(scope),
-        "SCRIPT_NAME": scope["root_path"],
-        "PATH_INFO": _path(scope),
-        "QUERY_STRING": scope["query_string"].decode("latin-1"),
-        "SERVER_PROTOCOL": "HTTP/" + scope["http_version"],
-        "SERVER_NAME": server_name,
-        "SERVER_PORT": server_port,
-        "REMOTE_ADDR": "",
-        "wsgi.url_scheme": scope["scheme"],
-        **fields,
-    }
-    if scope["client"]:
-        environ["REMOTE_ADDR"], client_port = scope["client"]
-        if client_port is not None:
-            environ["REMOTE_PORT"] = str(client_port)
-    return {key: _one_line(value) for key, value in environ.items()}
-
-
-def _environ_atoms(scope: HTTPScope) -> dict[str, str]:
-    return {key.lower(): _escaped(value) for key, value in _environ(scope).items()}
-
-
-def _response_atoms(response_headers: Sequence[Field]) -> dict[str, str]:
-    return {name.lower(): _escaped(value) for name, value in _response_headers(response_headers)}

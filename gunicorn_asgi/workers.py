@@ -11,13 +11,13 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.instrument.statsd import Statsd
 
+from .access_line import compile_format
 from .access_log import (
     AccessLog,
     LoggerAccessLog,
     PlainStream,
     StreamAccessLog,
     WriteErrors,
-    compile_format,
 )
 from .errors import SettingsError
 from .event_loop import loop_factory

@@ -20,15 +20,13 @@ from gunicorn.glogging import Logger, SafeAtoms
 from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 
+from gunicorn_asgi.access_line import AccessRecord, compile_format, log_time
 from gunicorn_asgi.access_log import (
     SECONDS_BETWEEN_ERRORS,
-    AccessRecord,
     LoggerAccessLog,
     PlainStream,
     StreamAccessLog,
     WriteErrors,
-    compile_format,
-    log_time,
 )
 from gunicorn_asgi.asgi_types import Address
 from gunicorn_asgi.errors import SettingsError

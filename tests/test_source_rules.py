@@ -37,6 +37,7 @@ LAYERS = (
         "gunicorn_asgi.scope",
         "gunicorn_asgi.proxy",
         "gunicorn_asgi.access_log",
+        "gunicorn_asgi.access_line",
         "gunicorn_asgi.tls",
         "gunicorn_asgi.metrics",
     ),

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from gunicorn_asgi.access_log import AccessRecord
+from gunicorn_asgi.access_line import AccessRecord
 from gunicorn_asgi.asgi_types import Application, HTTPScope, SendMessage
 from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.settings import Settings
