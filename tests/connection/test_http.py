@@ -68,6 +68,25 @@ def test_path_info_is_below_the_root_path() -> None:
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/root", "/root/b c", b"/root/b%20c")
 
 
+HANDSHAKE = (
+    *(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"),
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "scheme"),
+    [(PROXY, b"https", "wss"), (PROXY, b"wss", "wss"), (PROXY, b"http", "ws"), (STRANGER, b"https", "ws")],
+)
+def test_a_websocket_has_the_scheme_that_its_proxy_names(peer: object, forwarded: bytes, scheme: str) -> None:
+    lines = (*HANDSHAKE, b"X-Forwarded-Proto: " + forwarded, b"X-Forwarded-For: 203.0.113.7", b"SCRIPT_NAME: /app")
+    scope: Any = serve(request(*lines), peer)
+    assert (scope["type"], scope["scheme"]) == ("websocket", scheme)
+    assert (scope["client"], scope["root_path"]) == (
+        (("203.0.113.7", 0), "/app") if peer is PROXY else (STRANGER, "/root")
+    )
+
+
 @pytest.mark.parametrize("peer", [PROXY, STRANGER, "/run/app.sock"])
 def test_nobody_is_believed_where_proxy_headers_are_off(peer: object) -> None:
     scope = serve(FORWARDED, peer, Settings(forwarded_allow_ips=("*",), proxy_headers=False))
