@@ -212,14 +212,14 @@ def test_a_long_startup_is_not_killed(gunicorns: GunicornStarter) -> None:
 
 
 def test_missing_uvloop_is_one_line_and_serves(gunicorns: GunicornStarter, without: dict[str, str]) -> None:
-    server = gunicorns.start("probe", env={**without, "BLOCKED_IMPORTS": "uvloop"})
+    server = gunicorns.start("probe", worker="gunicorn_asgi.Worker", env={**without, "BLOCKED_IMPORTS": "uvloop"})
     assert server.get("/hello").status == 200
     assert server.log.count("uvloop is not installed") == 1
 
 
 def test_uvloop_is_used(gunicorns: GunicornStarter) -> None:
     pytest.importorskip("uvloop")
-    server = gunicorns.start("probe")
+    server = gunicorns.start("probe", worker="gunicorn_asgi.Worker")
     server.get("/hello")
     assert "uvloop" not in server.log
     libraries = {Path(mapping.path).parent.name for mapping in psutil.Process(server.worker_pids[0]).memory_maps()}

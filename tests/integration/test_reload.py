@@ -32,7 +32,9 @@ class Application:
         self.server = server
 
     def save(self, text: str) -> None:
-        """Write the file until the reloader has seen that it changed: only what changes behind its first look has."""
+        """Write the file until the reloader has seen that it changed: only what changes behind its first look has. Then
+        wait for the next worker, since the old one may answer until it has heard of it."""
+        booted = len(self.server.worker_pids)
         count = self.server.log.count("Worker reloading")
         changed = time.time()
         begun = time.monotonic()
@@ -41,6 +43,9 @@ class Application:
             self.path.write_text(text)
             os.utime(self.path, (changed, changed))
             assert time.monotonic() - begun < 20, self.server.log
+            time.sleep(0.02)
+        while len(self.server.worker_pids) == booted:
+            assert time.monotonic() - begun < 30, self.server.log
             time.sleep(0.02)
 
     def next_answer(self, last: bytes) -> Response:
