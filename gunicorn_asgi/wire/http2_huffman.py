@@ -4,8 +4,8 @@ The code is canonical: codes of one length are consecutive numbers in the order 
 goes on where the one before ended. So 257 lengths are the whole table of appendix B.
 
 Decoding eats a byte a step. A state is the beginning of a code that the bytes so far have left unfinished; for each
-byte it knows the symbols that are complete now, and the next state. All 256 states times 256 bytes would take 0.1 s to
-make and some MiB to keep, and text needs a few hundred of these steps: so a step is made when it is first taken.
+byte it knows the symbols that are complete now, and the next state. All 256 states times 256 bytes would take 0.1 s or
+more to make and 8 MiB to keep, and text needs some hundreds of these steps: so a step is made when it is first taken.
 """
 
 from functools import cache

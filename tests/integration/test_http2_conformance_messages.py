@@ -18,6 +18,12 @@ def get(*extra: Field, without: tuple[bytes, ...] = (), target: bytes = b"/hello
     return headers(3, request_fields(target, method, extra, without))
 
 
+def connect(*extra: Field, without: tuple[bytes, ...] = (), protocol: bytes = b"websocket") -> bytes:
+    """The head of an extended CONNECT."""
+    fields = request_fields("/chat", b"CONNECT", without=without)
+    return headers(3, [*fields, (b":protocol", protocol), *extra, (b"sec-websocket-version", b"13")], end_stream=False)
+
+
 def trailers(*fields: Field) -> bytes:
     """A request with content and these trailers."""
     return post(3) + data(3, b"abc") + headers(3, fields)
@@ -230,6 +236,12 @@ CASES = [
     Case("8.5", "CONNECT", headers(3, [(b":method", b"CONNECT"), (b":authority", b"example.org:443")]), answered(501)),
     Case("8.5", "CONNECT without :authority", headers(3, [(b":method", b"CONNECT")]), MALFORMED),
     Case("8.5", "CONNECT with :path", get(method=b"CONNECT"), MALFORMED),
+    # RFC 8441 section 4: CONNECT with :protocol
+    Case("RFC 8441 4", "extended CONNECT without :path", connect(without=(b":path",)), MALFORMED),
+    Case("RFC 8441 4", "extended CONNECT without :scheme", connect(without=(b":scheme",)), MALFORMED),
+    Case("RFC 8441 4", "extended CONNECT without :authority", connect(without=(b":authority",)), MALFORMED),
+    Case("RFC 8441 4", "two protocols", connect((b":protocol", b"websocket")), MALFORMED),
+    Case("RFC 8441 4", "a protocol that is not served", connect(protocol=b"connect-udp"), answered(501)),
     # Further rules of requests, as for HTTP/1
     Case("RFC 9110 9.1", "an unknown method is for the application", get(method=b"BREW", target=b"/hello"), answered()),
     Case("RFC 9110 5.4", "a field above its limit", get((b"x-large", b"a" * 9000)), answered(431)),
