@@ -3,6 +3,7 @@
 #   make run [PORT=8000] [HOST=0.0.0.0]    serve the example on a free (or the given) port
 #   make test [PYTHON=python3.12]          run the whole test suite
 #   make fuzz [FUZZ_SECONDS=600]           feed generated input to the parsers, so long for each
+#   make autobahn [QUICK=1]                the Autobahn test suite for WebSockets; needs CPython 2.7
 #   make coverage, lint, format, bench, clean
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint format fuzz bench clean
+.PHONY: help run test coverage lint format fuzz bench clean autobahn autobahn-python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -28,6 +29,26 @@ run: $(VENV)/.examples
 
 test: $(VENV)/.test
 	@$(BIN)/python -m pytest -n $(JOBS) -q $(TESTS)
+
+# The suite is a program for CPython 2.7, which gets a place of its own for what it needs.
+# A command of that name may be there and not run, as those of pyenv.
+AUTOBAHN_PYTHON ?= $(shell for python in python2.7 $(HOME)/.pyenv/versions/2.7*/bin/python2.7; do \
+	$$python -m pip --version >/dev/null 2>&1 && echo $$python && break; done)
+autobahn: export PYTHONUSERBASE := $(CURDIR)/.venvs/autobahn
+autobahn: export AUTOBAHN_PYTHON := $(AUTOBAHN_PYTHON)
+autobahn: $(VENV)/.test .venvs/autobahn/.installed
+	@$(BIN)/python -m pytest -q --override-ini=cache_dir=.venvs/autobahn/cache tests/integration/autobahn.py $(TESTS)
+
+autobahn-python:
+	@echo $(AUTOBAHN_PYTHON)
+
+.venvs/autobahn/.installed:
+	@test -n "$(AUTOBAHN_PYTHON)" || { echo "CPython 2.7 is not here; AUTOBAHN_PYTHON=... names it." >&2; exit 1; }
+	@echo "Installing the Autobahn test suite into .venvs/autobahn ..."
+	@mkdir -p .venvs/autobahn
+	@$(AUTOBAHN_PYTHON) -m pip --disable-pip-version-check install -qq --user --no-warn-script-location \
+		autobahntestsuite==25.10.1 2>$(@D)/log || { cat $(@D)/log >&2; exit 1; }
+	@touch $@
 
 coverage: $(VENV)/.test
 	@rm -f .coverage .coverage.*

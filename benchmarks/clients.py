@@ -1,8 +1,11 @@
 """Load generators: programs that ask a server as fast as it answers, and what they report."""
 
+import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -71,9 +74,7 @@ class Wrk:
         return output.partition("Copyright")[0].strip()
 
     def ask(self, url: str, fields: Mapping[str, str]) -> Answer:
-        request = urllib.request.Request(url, headers=dict(fields))
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
-            return Answer(response.status, response.headers.get("server", ""), response.read())
+        return _ask_over_http1(url, fields)
 
     def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
         command = [self.program, "--threads=1", f"--connections={self.connections}", f"--duration={seconds}s"]
@@ -151,9 +152,52 @@ class H2load:
         )
 
 
+def _ask_over_http1(url: str, fields: Mapping[str, str]) -> Answer:
+    request = urllib.request.Request(url, headers=dict(fields))
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as response:
+        return Answer(response.status, response.headers.get("server", ""), response.read())
+
+
 def _header_options(fields: Mapping[str, str]) -> list[str]:
     # RFC 9113 section 8.2: names in lower case, and nothing about the connection.
     return [f"--header={name.lower()}: {value}" for name, value in fields.items() if name != "Connection"]
+
+
+@dataclass(frozen=True)
+class WebSockets:
+    """WebSocket connections whose messages come back (see websocket_client.py)."""
+
+    role: str
+    """`echo` or `broadcast`."""
+    connections: int
+    message_bytes: int
+
+    program = sys.executable
+    install_hint = "picows is missing: run 'make bench', or install the group 'bench'"
+
+    def version(self) -> str:
+        return f"picows {importlib.metadata.version('picows')}"
+
+    def ask(self, url: str, fields: Mapping[str, str]) -> Answer:
+        """A plain request: that the messages are the same is checked in each run."""
+        return _ask_over_http1(url, fields)
+
+    def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
+        command = [self.program, "-m", "benchmarks.websocket_client", url.replace("http", "ws", 1), self.role]
+        command += [str(self.connections), str(seconds), str(self.message_bytes)]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        if run.returncode:
+            raise BenchmarkError(f"the WebSocket client ended with {run.returncode}: {run.stderr.strip()[-2000:]}")
+        report = json.loads(run.stdout)
+        milliseconds = report["milliseconds"]
+        if not milliseconds:
+            raise BenchmarkError(f"no message came back from {url}")
+        return Load(
+            rate=report["answers"] / report["seconds"],
+            answers=report["answers"],
+            p50_ms=milliseconds[len(milliseconds) // 2],
+            p99_ms=milliseconds[len(milliseconds) * 99 // 100],
+        )
 
 
 def missing_program(client: Client) -> str | None:

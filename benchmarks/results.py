@@ -17,7 +17,7 @@ from .workloads import Workload
 
 _DISTRIBUTIONS: Final = (
     "gunicorn-asgi", "gunicorn", "gunicorn-h1c", "uvicorn", "uvicorn-worker", "granian", "uvloop", "httptools",
-    "fastapi", "starlette", "pydantic",
+    "fastapi", "starlette", "pydantic", "websockets", "picows",
 )  # fmt: skip
 _BUSY: Final = 0.9
 

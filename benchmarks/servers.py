@@ -35,6 +35,8 @@ class Deployment:
 
     app: str
     access_log: bool
+    keepalive: int | None = None
+    """Seconds that an idle connection is kept; None for the default of the server."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def _gunicorn(worker_class: str, *options: str) -> Callable[[Deployment, int], l
     def arguments(deployment: Deployment, port: int) -> list[str]:
         # Gunicorn's standard log level, timeouts and limits stay as they are; without the option it logs no accesses.
         log = ["--access-logfile", "-"] if deployment.access_log else []
+        if deployment.keepalive is not None:
+            log += ["--keep-alive", str(deployment.keepalive)]
         bind = f"{HOST}:{port}"
         return ["gunicorn", "-k", worker_class, "-w", "1", "-b", bind, *options, *log, deployment.app]
 
@@ -168,6 +172,13 @@ SERVERS: Final = {
         native_code=("uvloop", "httptools"),
         requires=("uvloop", "httptools"),
     ),
+    "websocket-floor": Server(
+        title="the floor for WebSockets",
+        arguments=_floor("websocket_floor"),
+        answers_as="floor",
+        native_code=("uvloop", "websockets"),
+        requires=("uvloop", "websockets"),
+    ),
 }
 
 
@@ -193,11 +204,11 @@ class RunningServer:
         self.name = name
         self._server = SERVERS[name]
         self._access_log = deployment.access_log
-        self._port = _free_port()
+        self.port = _free_port()
         self._out_path = directory / "out"
         self._error_path = directory / "error"
-        arguments = self._server.arguments(deployment, self._port)
-        self.command = " ".join(["python", "-m", *arguments]).replace(str(self._port), "PORT")
+        arguments = self._server.arguments(deployment, self.port)
+        self.command = " ".join(["python", "-m", *arguments]).replace(str(self.port), "PORT")
         with self._out_path.open("ab") as out, self._error_path.open("ab") as error:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -213,7 +224,7 @@ class RunningServer:
         """Raises BenchmarkError if it does not listen in time."""
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 1):
                 return
             if self._process.poll() is not None:
                 raise self._error(f"ended with {self._process.returncode} instead of listening")
@@ -233,8 +244,8 @@ class RunningServer:
         if not answers_as.lower().startswith(self._server.answers_as):
             raise self._error(f"calls itself {answers_as!r}")
         processes = self._processes()
-        if not any(_listens(process, self._port) for process in processes):
-            raise self._error(f"does not hold port {self._port}: another program has answered")
+        if not any(_listens(process, self.port) for process in processes):
+            raise self._error(f"does not hold port {self.port}: another program has answered")
         loaded = [path for process in processes for path in _loaded_files(process)]
         for module in self._server.native_code if loaded else ():
             if not any(f"/{module}/" in path for path in loaded):
@@ -242,12 +253,16 @@ class RunningServer:
         self.expect_logged(1)
 
     def url(self, target: str) -> str:
-        return f"http://{HOST}:{self._port}{target}"
+        return f"http://{HOST}:{self.port}{target}"
 
     def cpu_seconds(self) -> float:
         """Processor time that all its processes have used."""
         used = [process.cpu_times() for process in self._processes()]
         return sum(times.user + times.system for times in used)
+
+    def resident_bytes(self) -> int:
+        """Memory of the process that serves, which is the largest."""
+        return max(int(process.memory_info().rss) for process in self._processes())
 
     def forget_log(self) -> None:
         """Empty the log. The server appends, so it goes on at the start."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .clients import Client, H2load, Wrk
+from .clients import Client, H2load, WebSockets, Wrk
 
 OURS: Final = "ours"
 OURS_H2C: Final = "ours-h2c"
@@ -52,7 +52,7 @@ class Workload:
 
 
 # What Chromium sends for a link that is followed: 14 fields with Host. A proxy in front adds the last two.
-_BROWSER_FIELDS: Final = {
+BROWSER_FIELDS: Final = {
     "Connection": "keep-alive",
     "sec-ch-ua": '"Chromium";v="142", "Not_A Brand";v="99"',
     "sec-ch-ua-mobile": "?0",
@@ -75,6 +75,7 @@ _BROWSER_FIELDS: Final = {
 _HELLO_APP: Final = "benchmarks.apps:hello"
 _HELLO: Final = b"Hello, World!"
 _HTTP2_PEERS: Final = ("uvicorn-zttp", "granian-h2", "hypercorn")
+_WEBSOCKET_APP: Final = "benchmarks.websocket_app:app"
 _PEERS: Final = ("uvicorn-worker", "gunicorn", "granian")
 
 WORKLOADS: Final = {
@@ -101,7 +102,7 @@ WORKLOADS: Final = {
                 Goal(1.5, "granian"),
                 Goal(0.85, OURS, workload="browser-nolog"),
             ),
-            fields=_BROWSER_FIELDS,
+            fields=BROWSER_FIELDS,
             access_log=True,
             group="browser",
         ),
@@ -112,7 +113,7 @@ WORKLOADS: Final = {
             target="/products/42?ref=home",
             answer=_HELLO,
             servers=(OURS,),
-            fields=_BROWSER_FIELDS,
+            fields=BROWSER_FIELDS,
             group="browser",
         ),
         Workload(
@@ -140,7 +141,7 @@ WORKLOADS: Final = {
             servers=(OURS_H2C, "uvicorn-zttp", "granian-h2", "http2-floor"),
             ours=OURS_H2C,
             goals=(Goal(3.0, "uvicorn-zttp"), Goal(1.2, "granian-h2"), Goal(0.75, "http2-floor")),
-            fields={name: value for name, value in _BROWSER_FIELDS.items() if not name.startswith("X-")},
+            fields={name: value for name, value in BROWSER_FIELDS.items() if not name.startswith("X-")},
             client=H2load(connections=8, streams=16, paths=20_000),
         ),
         Workload(
@@ -151,6 +152,35 @@ WORKLOADS: Final = {
             answer=b'{"item_id":42,"q":"hello"}',
             servers=(OURS, *_PEERS),
             goals=(Goal(1.15, "uvicorn-worker"), Goal(1.05, "granian")),
+        ),
+        Workload(
+            name="websocket-64",
+            title="WebSocket: 64 bytes come back, 64 connections",
+            app=_WEBSOCKET_APP,
+            target="/echo",
+            answer=_HELLO,
+            servers=(OURS, *_PEERS, "websocket-floor"),
+            goals=(Goal(1.4, "uvicorn-worker"), Goal(0.85, "websocket-floor")),
+            client=WebSockets("echo", connections=64, message_bytes=64),
+        ),
+        Workload(
+            name="websocket-16k",
+            title="WebSocket: 16 KiB come back, 64 connections",
+            app=_WEBSOCKET_APP,
+            target="/echo",
+            answer=_HELLO,
+            servers=(OURS, *_PEERS, "websocket-floor"),
+            goals=(Goal(1.2, "uvicorn-worker"), Goal(0.85, "websocket-floor")),
+            client=WebSockets("echo", connections=64, message_bytes=16 * 1024),
+        ),
+        Workload(
+            name="websocket-broadcast",
+            title="WebSocket: 64 bytes to each of 1,000 connections",
+            app=_WEBSOCKET_APP,
+            target="/broadcast",
+            answer=_HELLO,
+            servers=(OURS, *_PEERS),
+            client=WebSockets("broadcast", connections=1000, message_bytes=64),
         ),
     )
 }

@@ -236,7 +236,7 @@ class WebSocketConnection(TransportProtocol):
         if reader.closed is not None:
             code, reason = reader.closed
             if self._state is _OPEN:
-                self._transport.write(encode_close(code))
+                self._transport.write(encode_close(code, reason))
             self._end(code, reason)
             self._close_transport()
             return

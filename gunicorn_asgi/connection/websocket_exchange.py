@@ -103,7 +103,7 @@ class WebSocketExchange(Exchange):
         and ApplicationError for one that WebSocket or HTTP does not allow.
         """
         if self.state is not _OPEN or message["type"] != "websocket.send":
-            await self._send_other(message)
+            await self._send_on_websocket(message)
             return
         payload = message.get("bytes")
         is_text = payload is None
@@ -132,7 +132,7 @@ class WebSocketExchange(Exchange):
         if self.state is not _OPEN:
             raise MessageOrderError(self.state.value, message_type)
 
-    async def _send_other(self, message: SendMessage) -> None:
+    async def _send_on_websocket(self, message: SendMessage) -> None:
         """Everything but a message on an open WebSocket."""
         message_type = message["type"]
         if self.state is _AWAITING_ACCEPT:

@@ -18,6 +18,7 @@ from .websocket_deflate import DeflateParameters
 _VERSION: Final = b"13"
 _VERSION_FIELD: Final = (b"sec-websocket-version", _VERSION)
 _KEY_BYTES: Final = 16
+_MIN_WINDOW_BITS: Final = 9
 
 # A window of 4 KiB instead of 32 is what websockets and uvicorn ask for too: nearly the same compression for an eighth
 # of the memory.
@@ -109,7 +110,10 @@ def _negotiate(offers: bytes) -> tuple[DeflateParameters | None, bytes]:
             continue
         try:
             agreed, extension = _deflate.process_request_params(parameters, [])
-        except NegotiationError:
+        except (NegotiationError, ValueError):
+            continue
+        # zlib deflates with 9 bits and more only. Before websockets 16 that was left to the one who tries.
+        if extension.local_max_window_bits < _MIN_WINDOW_BITS:
             continue
         deflate = DeflateParameters(
             server_window_bits=extension.local_max_window_bits,

@@ -348,7 +348,7 @@ def test_the_client_closes() -> None:
     async def steps(client: Client) -> None:
         await opened(client)
         await client.send(frame(TEXT, b"a") + close(3001, "tschüß".encode()))
-        assert frames(client) == [Frame(CLOSE, b"\x0b\xb9")]
+        assert frames(client) == [Frame(CLOSE, b"\x0b\xb9" + "tschüß".encode())]
         assert client.transport.closed
         assert client.access_log.lines == [("/chat", 101, 0)]
         assert not client.context.exchanges

@@ -4,9 +4,11 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from xprocess import XProcess
 
 from tests.support.gunicorn import Gunicorn, GunicornStarter, peak_memory_bytes, reset_peak_memory
+from tests.support.nginx import needs_nginx, nginx, upstream_of
 from tests.support.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocketClient, frame
 
 KIB = 1024
@@ -298,7 +301,7 @@ def test_ws_none_serves_plain_http(gunicorns: GunicornStarter) -> None:
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_a_drain_closes_with_1012(gunicorns: GunicornStarter, tmp_path: Any, worker: str) -> None:
+def test_a_drain_closes_with_1012(gunicorns: GunicornStarter, tmp_path: Path, worker: str) -> None:
     notes = tmp_path / "journal"
     server = gunicorns.start("websocket_probe", worker=worker, env={"PROBE_JOURNAL": str(notes)})
     with opened(server, "/echo?drained") as client:
@@ -325,3 +328,54 @@ def test_handshakes_count_for_max_requests(gunicorns: GunicornStarter) -> None:
         assert client.read_frame().payload == b"again"
     assert len(set(server.worker_pids)) == 2
     assert not re.search("Traceback", server.log)
+
+
+# Behind nginx
+
+NGINX = """
+    server {
+        listen 127.0.0.1:PORT;
+        location / {
+            proxy_pass http://UPSTREAM;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+        }
+    }
+"""
+
+
+@needs_nginx
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_messages_through_nginx(server: Gunicorn, tmp_path: Path, compression: str | None) -> None:
+    with (
+        nginx(tmp_path, NGINX.replace("UPSTREAM", upstream_of(server.address))) as address,
+        connect(
+            "ws://example.org/echo",
+            sock=socket.create_connection(address, TIMEOUT_SECONDS),
+            compression=compression,
+            open_timeout=TIMEOUT_SECONDS,
+            close_timeout=TIMEOUT_SECONDS,
+            max_size=None,
+        ) as client,
+    ):
+        for message in ("ü", b"\xff" * 1000, "x" * MIB):
+            client.send(message)
+            assert client.recv(TIMEOUT_SECONDS) == message
+        client.close(4000, "through nginx")
+
+
+@needs_nginx
+def test_a_drain_through_nginx(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    server = gunicorns.start("websocket_probe")
+    http = NGINX.replace("UPSTREAM", upstream_of(server.address))
+    with nginx(tmp_path, http) as address, WebSocketClient(address) as client:
+        assert client.open("/echo").status == 101
+        client.send_frame(TEXT, b"a")
+        assert client.read_frame().payload == b"a"
+        server.signal(signal.SIGTERM)
+        assert client.read_close().code == 1012
+        client.send_frame(CLOSE, b"\x03\xf4")
+        assert client.is_closed_by_server()
+    assert server.wait() == 0

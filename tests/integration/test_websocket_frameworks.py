@@ -81,3 +81,17 @@ def test_a_denial_response(server: Gunicorn) -> None:
 
 def test_http_beside_it(server: Gunicorn) -> None:
     assert server.get("/json").status == 200
+
+
+def test_the_chat_of_the_examples(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("chat_example")
+    assert b"<h1>Chat</h1>" in server.get("/").body
+    with WebSocketClient(server.address) as one, WebSocketClient(server.address) as other:
+        assert one.open("/chat").status == other.open("/chat").status == 101
+        # Both are guests as soon as each has got a line of its own.
+        for guest in (one, other):
+            guest.send_frame(TEXT, b"here")
+            assert guest.read_frame().payload == b"here"
+        other.send_frame(TEXT, "hällo".encode())
+        while (line := one.read_frame().payload) != "hällo".encode():
+            assert line == b"here"

@@ -162,6 +162,7 @@ def test_compression_is_negotiated(offers: bytes, answer: bytes, agreed: tuple[i
         b"permessage-deflate; server_max_window_bits",
         b"permessage-deflate; server_max_window_bits=16",
         b"permessage-deflate; server_max_window_bits=8",
+        b"permessage-deflate; server_max_window_bits=8; server_no_context_takeover",
         b"permessage-deflate; client_max_window_bits=7",
         b"permessage-deflate; server_no_context_takeover=1",
         b"permessage-deflate; client_max_window_bits; client_max_window_bits",

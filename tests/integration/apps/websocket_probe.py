@@ -56,7 +56,9 @@ async def deny(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-why", b"because")]})
+    # With a length: older versions of the `websockets` client do not know chunks.
+    headers = [(b"x-why", b"because"), (b"content-length", b"12")]
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": b"who are you?"})
 
 
