@@ -70,7 +70,9 @@ class HttpConnection(TransportProtocol):
         context, client, scheme = self._context, self._client, self._scheme
         root_path, proxies = context.root_path, context.proxies
         if shape is UNSEEN:
-            known = proxies.new_shape(fields, self._trusted)
+            known = self._shapes.get(tuple(fields), UNSEEN)
+            if known is UNSEEN:
+                known = proxies.new_shape(fields, self._trusted)
             if known is None:
                 return client, scheme, root_path, path, raw_path
             shape = known

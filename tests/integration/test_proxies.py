@@ -310,8 +310,9 @@ def test_a_peer_that_may_not_speak_it_is_turned_away(proxied_server: tuple[Gunic
     server.wait_for_log(rf"Refused request from {re.escape(SOURCE)}: 403 proxy-protocol-not-allowed")
 
 
+@pytest.mark.load
 def test_an_unfinished_preamble_costs_no_more_than_its_time(starter: GunicornStarter) -> None:
-    server = starter.start("probe", *PROXY_PROTOCOL, env={"GUNICORN_ASGI_HEADER_TIMEOUT": "1"})
+    server = starter.start("probe", *PROXY_PROTOCOL, env={"GUNICORN_ASGI_HEADER_TIMEOUT": "4"})
     with server.connect() as silent, server.connect() as slow:
         slow.send(b"PROXY TCP4 ")
         with PreambleFirst(server.address, b"PROXY UNKNOWN\r\n") as connection:

@@ -159,10 +159,11 @@ def test_a_mistake_ends_the_boot_with_one_line(
     assert "Booting worker" not in output
 
 
+@pytest.mark.load
 def test_silent_and_slow_clients_cost_their_connections_and_no_more(
     gunicorns: GunicornStarter, certificates: Certificates
 ) -> None:
-    server = gunicorns.start("probe", *certificates.server.options, env={"GUNICORN_ASGI_HEADER_TIMEOUT": "2"})
+    server = gunicorns.start("probe", *certificates.server.options, env={"GUNICORN_ASGI_HEADER_TIMEOUT": "4"})
     client_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     with contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(server.connect()) for _ in range(20)]
