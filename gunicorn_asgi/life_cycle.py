@@ -62,6 +62,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
         self._is_stopping = False
+        self._is_interrupted = False
         self._logs_threads = False
         self.executor_threads: int | None = None
         """Size of the default executor of the event loop; None for that of Python."""
@@ -226,8 +227,10 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
     def _stop(self, how: Stop) -> None:
         self.alive = False
         self._is_stopping = True
-        changed = self._server is None or self._server.stop(how)
-        if changed and how is Stop.QUICK:
+        if self._server is not None:
+            self._server.stop(how)
+        if how is Stop.QUICK and not self._is_interrupted:
+            self._is_interrupted = True
             self.cfg.worker_int(self)
 
     def _handle_stray(self, number: int, frame: FrameType | None) -> None:

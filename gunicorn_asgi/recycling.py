@@ -18,7 +18,7 @@ class Recycling:
     """Decides when a worker leaves: always by an ordinary drain, and in turn with the others."""
 
     def __init__(
-        self, settings: Settings, member: Member | None, error_log: ErrorLog, leave: Callable[[], object]
+        self, settings: Settings, member: Member | None, error_log: ErrorLog, leave: Callable[[], None]
     ) -> None:
         """`leave` asks the worker to drain. It is called once."""
         self._member = member if settings.max_requests_stagger else None

@@ -95,17 +95,15 @@ class Server:
         """Requests in flight."""
         return self._context.exchanges if self._context is not None else ()
 
-    def stop(self, how: Stop) -> bool:
-        """Ask `serve` to end. Returns whether that changed anything: what is more urgent overrides the rest, asking for
-        the same again does nothing."""
+    def stop(self, how: Stop) -> None:
+        """Ask `serve` to end. What is more urgent overrides the rest, asking for the same again does nothing."""
         if self._stop is not None and self._stop >= how:
-            return False
+            return
         now = asyncio.get_running_loop().time()
         seconds = QUICK_SECONDS if how is Stop.QUICK else self._settings.graceful_timeout_seconds
         self.exit_deadline = min(self.exit_deadline, now + seconds)
         self._stop = how
         self._stop_asked.set()
-        return True
 
     async def serve(self, *, replaces_another: bool = False) -> None:
         """Start the application, accept connections, and return after an orderly stop.
