@@ -41,7 +41,7 @@ def test_a_blocked_worker_says_why_and_ends(gunicorns: GunicornStarter, tmp_path
     assert re.search(r'File ".*probe\.py", line \d+ in block_loop', report), "the stack of the thread"
     assert "in hold" in report
     assert "Requests in flight: 2" in report
-    assert re.search(r"  PUT '/block-loop' from 127\.0\.0\.1, [2-9]\.\d s", report)
+    assert re.search(r"  PUT '/block-loop' from 127\.0\.0\.1, \d+\.\d s", report)
     assert re.search(r"  GET '/hold' from 127\.0\.0\.1, \d+\.\d s", report)
     assert f"hook: worker_abort {pid}" in report
     assert report.index("hook: worker_abort") < report.index(f"hook: worker_exit {pid}")

@@ -52,7 +52,7 @@ def test_a_worker_that_starts_leaves_when_it_is_told_to(
     begun = time.monotonic()
     worker.send_signal(number)
     server.wait_for_log(rf"Worker exiting \(pid: {worker.pid}\)")
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 10
     assert "Traceback" not in server.log
     assert "exited with code" not in server.log
     assert "was sent" not in server.log

@@ -87,7 +87,7 @@ def test_a_changed_file_is_served_at_once(gunicorns: GunicornStarter, path: Path
         assert application.next_answer(b"before").body == b"after"
         seconds = time.monotonic() - begun
         assert idle.is_closed_by_server()
-    assert seconds < 8, "2 s on a machine that has nothing else to do"
+    assert seconds < 15, "2 s on a machine that has nothing else to do"
     assert "SIGKILL" not in server.log
     assert "WORKER TIMEOUT" not in server.log
 

@@ -97,7 +97,7 @@ def test_control_c_in_a_terminal_is_one_clean_stop(gunicorns: GunicornStarter, h
         begun = time.monotonic()
         os.killpg(server.pid, signal.SIGINT)
         assert server.wait() == 0
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 10
     assert "Traceback" not in server.log
     assert "KeyboardInterrupt" not in server.log
     assert server.log.count("hook: worker_int") == 2
@@ -116,7 +116,7 @@ def test_a_quick_stop_is_quick_whatever_the_application_does(gunicorns: Gunicorn
         begun = time.monotonic()
         worker.send_signal(signal.SIGQUIT)
         server.wait_for_log(rf"Worker exiting \(pid: {worker.pid}\)")
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 10
     assert "1 requests have ignored their cancellation" in server.log
     assert "shutdown" in journal.read_text()
     server.wait_for_log(r"(?s)Booting worker.*Booting worker")
@@ -151,7 +151,7 @@ def test_a_quick_stop_runs_the_shutdown(gunicorns: GunicornStarter, journal: Pat
         begun = time.monotonic()
         server.signal(number)
         assert server.wait() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 10
     assert journal.read_text().splitlines() == ["startup", "held", "cancelled", "shutdown"]
     assert "Traceback" not in server.log
 
@@ -161,7 +161,7 @@ def test_term_during_the_startup(gunicorns: GunicornStarter) -> None:
     server.wait_for_log("Booting worker")
     begun = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 10
 
 
 def test_a_worker_that_is_asked_to_stop_again_and_again_exits_in_order(gunicorns: GunicornStarter) -> None:
