@@ -17,6 +17,7 @@ from . import options
 from .errors import SettingsError
 from .gunicorn_settings import REFUSED_WHEN_ON, WARNED_WHEN_CHANGED
 from .options import NO_EFFECT, OPTIONS, SILENT
+from .proxy import TrustedProxies
 from .settings import HeadLimits, Settings, TlsOptions
 from .tls import server_context
 
@@ -59,6 +60,14 @@ class WorkerConfig:
         if name in NO_EFFECT or name in SILENT:
             return None
         raise AttributeError(f"there is no option {name!r}")
+
+    def copy(self) -> "WorkerConfig":
+        """Another one with the same options, whose edits do not reach this one."""
+        other = object.__new__(WorkerConfig)
+        for name in self.__slots__:
+            object.__setattr__(other, name, getattr(self, name))
+        object.__setattr__(other, "_given", dict(self._given))
+        return other
 
     def given(self) -> dict[str, Any]:
         """The options that somebody has set, read. Raises SettingsError for names and values that are none."""
@@ -142,8 +151,10 @@ def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
     )
     if not tls.is_on and (alone := [name for name in given if name.startswith("ssl_") and given[name]]):
         raise SettingsError(f"{alone[0]}={given[alone[0]]!r} without a certificate; set ssl_certfile too, or remove it")
+    settings = Settings(**fields, websockets=value("ws") != "none" and value("interface") != "wsgi")
+    TrustedProxies(settings)  # Raises for addresses that are none.
     return WorkerPlan(
-        settings=Settings(**fields, websockets=value("ws") != "none"),
+        settings=settings,
         tls=tls,
         loop=value("loop"),
         parser=value("http"),

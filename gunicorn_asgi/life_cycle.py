@@ -93,7 +93,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         except Exception as error:
             if self.booted:
                 raise
-            self._fail_boot(f"The worker cannot start: {error}", error)
+            self._fail_boot(f"The worker cannot start: {error}", None if isinstance(error, SettingsError) else error)
 
     def load_wsgi(self) -> None:
         """Load the application, or with `--reload` what shows its SyntaxError in a browser.

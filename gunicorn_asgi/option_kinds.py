@@ -125,6 +125,12 @@ def _read_names(value: Any) -> tuple[str, ...]:
     return tuple(stripped for part in parts if (stripped := _read_text(part).strip()))
 
 
+_OF_EACH_RESPONSE: Final = frozenset(
+    (b"connection", b"content-length", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"date")
+)
+"""Fields that say something about one message; the same for all would break the framing."""
+
+
 def _read_headers(value: Any) -> tuple[Field, ...]:
     """Pairs in Python; in text one `name: value` a line."""
     if isinstance(value, str):
@@ -132,7 +138,7 @@ def _read_headers(value: Any) -> tuple[Field, ...]:
     fields = []
     for name, content in value:
         field = _latin_1(name).strip().lower(), _latin_1(content).strip()
-        if not TOKEN(field[0]) or FORBIDDEN_IN_VALUE(field[1]):
+        if not TOKEN(field[0]) or FORBIDDEN_IN_VALUE(field[1]) or field[0] in _OF_EACH_RESPONSE:
             raise ValueError
         fields.append(field)
     return tuple(fields)
@@ -187,7 +193,9 @@ TEXT: Final = Kind("text", _read_text)
 PATH: Final = Kind("the path of a file", _read_path)
 ROOT_PATH: Final = Kind("a path that begins with a slash", _read_root_path)
 NAMES: Final = Kind("a list, or text with commas", _read_names)
-HEADERS: Final = Kind("pairs of header name and value, or text with one 'name: value' a line", _read_headers)
+HEADERS: Final = Kind(
+    "pairs of header name and value, or text with one 'name: value' a line, and none about framing", _read_headers
+)
 LEVEL: Final = Kind("one of critical, error, warning, info, debug, trace, or a number", _read_level)
 CERT_REQS: Final = Kind("one of none, optional, required, or 0, 1, 2", _read_cert_reqs)
 CALLABLE: Final = Kind("a callable, which only Python code can give", _read_callable)

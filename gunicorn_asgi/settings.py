@@ -135,7 +135,8 @@ class Settings:
     server_header: bool = True
 
     default_headers: tuple[tuple[bytes, bytes], ...] = ()
-    """Lower-case names and values of the fields that every response gets, as in uvicorn (headers)."""
+    """Lower-case names and values of the fields that every response gets, as in uvicorn (headers). A Server among them
+    replaces ours."""
 
     sendfile: bool = True
     """Whether applications are offered `http.response.pathsend` (Gunicorn: sendfile)."""
@@ -207,6 +208,11 @@ class Settings:
 
     http2_max_header_list_bytes: int = 64 * KIB
     """Longest decoded header list of a request (Gunicorn: http2_max_header_list_size)."""
+
+    @property
+    def server(self) -> bytes:
+        """The value of Server in our name; empty for none."""
+        return b"" if not self.server_header or b"server" in dict(self.default_headers) else b"gunicorn-asgi"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,9 @@ import asyncio
 import dataclasses
 import logging
 import os
+import ssl
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from gunicorn.config import Config
@@ -19,13 +21,18 @@ from .access_log import (
     StreamAccessLog,
     WriteErrors,
 )
+from .applications import DEFAULT_WSGI_THREADS, adapt
+from .asgi_types import Application
+from .env_file import check_env_file, load_env_file
 from .errors import SettingsError
 from .event_loop import loop_factory
 from .fleet import Member
 from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
 from .life_cycle import LifeCycle
+from .notifier import Notifier
 from .request_hooks import with_hooks
 from .server import Server
+from .settings import TlsOptions
 from .wire.http1_request import FieldParser
 
 if TYPE_CHECKING:
@@ -48,6 +55,10 @@ class Worker(LifeCycle):
     """Whether every client may speak HTTP/2 without TLS, whatever Gunicorn's setting of this name says."""
 
     _options_from: ClassVar[str | None] = None
+    _accepted: ClassVar["_Accepted | None"] = None
+    _refused: ClassVar[Config | None] = None
+
+    wsgi: Any
 
     config: WorkerConfig
     """The options under the names of `uvicorn.Config`, writable until the worker starts."""
@@ -70,19 +81,52 @@ class Worker(LifeCycle):
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
         """Called by Gunicorn's master before the first fork. Raises SettingsError for what cannot be honoured."""
-        config = cls._config_from(cfg)
+        Worker._accepted = cls._check(cfg, log)
+
+    @classmethod
+    def check_application(cls, load: Callable[[], Any], log: Logger) -> None:
+        """Raises SettingsError where what `load` returns could not be served. To be called after `check_config`."""
+        assert Worker._accepted is not None
+        plan = plan_from(Worker._accepted.cfg, Worker._accepted.config)
+        if plan.env_file is not None:
+            load_env_file(plan.env_file)
+        _adapt(load(), plan, log)
+
+    @classmethod
+    def _check(cls, cfg: Config, log: Logger) -> "_Accepted":
+        own_label = cls.__dict__.get("_options_from")
+        config = WorkerConfig(cfg, cls.CONFIG_KWARGS, own_label or f"CONFIG_KWARGS of {cls.__name__}", os.environ)
         plan = plan_from(cfg, config)
-        ssl_context_from(cfg, plan.tls, config)
+        ssl_context = ssl_context_from(cfg, plan.tls, config)
         compile_format(cfg.access_log_format)
         cls._field_parser(plan)
         loop_factory(_loop_of(cls, plan))
+        if plan.env_file is not None:
+            check_env_file(plan.env_file)
         for line in warnings_of(cfg, config):
             log.warning("%s", line)
+        return _Accepted(cfg, config, plan.tls, ssl_context)
 
     @classmethod
-    def _config_from(cls, cfg: Config) -> WorkerConfig:
-        source = cls._options_from or f"CONFIG_KWARGS of {cls.__name__}"
-        return WorkerConfig(cfg, cls.CONFIG_KWARGS, source, os.environ)
+    def _accept(cls, cfg: Config, log: Logger) -> "_Accepted":
+        """What a new worker runs with: `cfg`, or what was accepted last where `cfg` cannot be honoured.
+
+        New settings come with a HUP. Then the master replaces all its workers, and refusing to start them would take
+        the service down; so the mistake is told aloud, and the workers go on as before.
+        """
+        accepted = Worker._accepted
+        if accepted is not None and accepted.cfg is cfg:
+            return accepted
+        try:
+            Worker._accepted = cls._check(cfg, log)
+        except SettingsError as error:
+            if accepted is None:
+                raise
+            if Worker._refused is not cfg:
+                Worker._refused = cfg
+                log.error("The new settings are refused, workers go on with those from before: %s", error)
+            return accepted
+        return Worker._accepted
 
     @classmethod
     def _field_parser(cls, plan: WorkerPlan) -> FieldParser:
@@ -102,20 +146,43 @@ class Worker(LifeCycle):
                 + (", or choose gunicorn_asgi.H11Worker, which is pure Python" if library == "httptools" else "")
             ) from None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, age: int, ppid: int, sockets: list[Any], app: Any, timeout: float, cfg: Config, log: Logger
+    ) -> None:
         """Called by Gunicorn in its master, before the fork."""
-        super().__init__(*args, **kwargs)
-        self.config = self._config_from(self.cfg)
+        accepted = self._accept(cfg, log)
+        super().__init__(age, ppid, sockets, app, timeout, accepted.cfg, log)
+        self.config = accepted.config.copy()
         self._accesses: AccessLog | None = None
         self._place = 0
+        self._notifier: Notifier | None = None
 
-    def make_loop(self) -> asyncio.AbstractEventLoop:
-        """See `LifeCycle.make_loop`."""
+    async def callback_notify(self) -> None:
+        """For subclasses, as in uvicorn-worker: called every `timeout_notify` seconds. The heartbeat needs no help."""
+
+    @cached_property
+    def _plan(self) -> WorkerPlan:
+        """Made when the first asks for it, after the `__init__` of subclasses: they may edit `config`."""
         plan = plan_from(self.cfg, self.config)
         if self.http2_cleartext:
             settings = dataclasses.replace(plan.settings, http2_cleartext="both", http2_cleartext_peers="all")
             plan = dataclasses.replace(plan, settings=settings)
-        self._plan = plan
+        return plan
+
+    def load_wsgi(self) -> None:
+        """Called by Gunicorn in the worker process: prepare the environment, load the application, and adapt it."""
+        plan = self._plan
+        if plan.log_level is not None:
+            self.log.error_log.setLevel(plan.log_level)
+            self.log.access_log.setLevel(max(plan.log_level, self.log.access_log.level))
+        if plan.env_file is not None:
+            load_env_file(plan.env_file)
+        super().load_wsgi()
+        self.wsgi = _adapt(self.wsgi, plan, self.log)
+
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        """See `LifeCycle.make_loop`."""
+        plan = self._plan
         self.executor_threads = plan.settings.executor_threads
         return loop_factory(_loop_of(type(self), plan), self.log)()
 
@@ -123,8 +190,13 @@ class Worker(LifeCycle):
         """See `LifeCycle.make_server`."""
         plan = self._plan
         self._place = member.place
-        self._accesses = self._access_log(loop)
-        ssl_context = ssl_context_from(self.cfg, plan.tls, self.config)
+        self._accesses = self._access_log(loop) if plan.access_log else None
+        callback = plan.callback_notify
+        if callback is None and type(self).callback_notify is not Worker.callback_notify:
+            callback = self.callback_notify
+        if callback is not None:
+            self._notifier = Notifier(loop, callback, plan.notify_seconds, self.log)
+        ssl_context = self._ssl_context()
         if ssl_context is not None and plan.settings.http2:
             ssl_context.set_alpn_protocols(["h2", "http/1.1"])
         return Server(
@@ -151,6 +223,24 @@ class Worker(LifeCycle):
         if server is not None and isinstance(self.log, Statsd):
             for name, value in server.gauges().items():
                 self.log.gauge(f"gunicorn.worker.{self._place}.{name}", value)
+        if self._notifier is not None:
+            self._notifier()
+
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        """Made from the files as they are now, so that a worker finds a renewed certificate.
+
+        Where they cannot be read, be it that a renewal is half done or that only the master's user may, the one that
+        the master has made goes on. Nothing is ever served in clear instead.
+        """
+        plan = self._plan
+        try:
+            return ssl_context_from(self.cfg, plan.tls, self.config)
+        except SettingsError as error:
+            accepted = Worker._accepted
+            if accepted is None or accepted.ssl_context is None or accepted.tls != plan.tls:
+                raise
+            self.log.warning("%s. The certificate that the master has read goes on.", error)
+            return accepted.ssl_context
 
     def close_logs(self) -> None:
         """See `LifeCycle.close_logs`."""
@@ -167,6 +257,27 @@ class Worker(LifeCycle):
         if stream is not None:
             return StreamAccessLog(self.cfg.access_log_format, stream, loop.call_soon, on_error, through_logger)
         return through_logger if _logs_accesses(logger, self.cfg) else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Accepted:
+    """Settings with which a worker can start."""
+
+    cfg: Config
+    config: WorkerConfig
+    tls: TlsOptions
+    ssl_context: ssl.SSLContext | None
+
+
+def _adapt(loaded: Any, plan: WorkerPlan, log: Logger) -> Application:
+    return adapt(
+        loaded,
+        interface=plan.interface,
+        factory=plan.factory,
+        wsgi_threads=plan.settings.executor_threads or DEFAULT_WSGI_THREADS,
+        limit_concurrency=plan.settings.limit_concurrency,
+        log=log,
+    )
 
 
 def _loop_of(cls: type[Worker], plan: WorkerPlan) -> str:

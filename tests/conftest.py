@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 from xprocess import XProcess
 
+from tests.support.certificates import Certificates
 from tests.support.gunicorn import Gunicorn, GunicornStarter
 from tests.support.http2_wire import Http2Connection
 
@@ -72,3 +73,9 @@ def without(tmp_path: Path) -> dict[str, str]:
     """The environment of a process in which the modules named by BLOCKED_IMPORTS are not installed."""
     (tmp_path / "sitecustomize.py").write_text(BLOCKER)
     return {"PYTHONPATH": str(tmp_path)}
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """For servers with TLS, and their clients."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))

@@ -18,7 +18,7 @@ MODULES = {
 
 # From top to bottom; imports go downward or stay in their layer.
 LAYERS = (
-    ("gunicorn_asgi",),
+    ("gunicorn_asgi", "gunicorn_asgi.__main__"),
     ("gunicorn_asgi.workers", "gunicorn_asgi.life_cycle", "gunicorn_asgi.gunicorn_config"),
     (
         "gunicorn_asgi.server",
@@ -31,6 +31,8 @@ LAYERS = (
         "gunicorn_asgi.process_exit",
         "gunicorn_asgi.failed_application",
         "gunicorn_asgi.request_hooks",
+        "gunicorn_asgi.env_file",
+        "gunicorn_asgi.notifier",
     ),
     ("gunicorn_asgi.connection",),
     (
@@ -40,13 +42,19 @@ LAYERS = (
         "gunicorn_asgi.access_line",
         "gunicorn_asgi.tls",
         "gunicorn_asgi.metrics",
+        "gunicorn_asgi.applications",
     ),
     ("gunicorn_asgi.options", "gunicorn_asgi.option_kinds", "gunicorn_asgi.gunicorn_settings"),
     ("gunicorn_asgi.wire",),
     ("gunicorn_asgi.settings", "gunicorn_asgi.errors", "gunicorn_asgi.asgi_types"),
 )
 
-TOP_MODULES = {"gunicorn_asgi.workers", "gunicorn_asgi.life_cycle", "gunicorn_asgi.gunicorn_config"}
+TOP_MODULES = {
+    "gunicorn_asgi.__main__",
+    "gunicorn_asgi.workers",
+    "gunicorn_asgi.life_cycle",
+    "gunicorn_asgi.gunicorn_config",
+}
 FORBIDDEN_EVERYWHERE = ("uvicorn", "uvicorn_worker", "hypercorn", "gunicorn.asgi", "gunicorn.workers.gasgi")
 FORBIDDEN_IN_WIRE = ("asyncio", "socket", "ssl", "selectors", "logging", "time", "datetime", "threading", "uvloop")
 LONG_MODULE_LINES = 500

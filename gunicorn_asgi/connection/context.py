@@ -180,9 +180,8 @@ class ServingContext:
         self.relayed: dict[int, Address | None] = {}
         """By the number of its socket: whom the PROXY protocol names as the client of a connection, or None where a
         proxy passes on a connection and does not say whose."""
-        server_name = b"gunicorn-asgi" if settings.server_header else b""
-        self.encoder = ResponseEncoder(server_name)
-        self.http2_encoder = Http2ResponseEncoder(server_name)
+        self.encoder = ResponseEncoder(settings.server, settings.default_headers)
+        self.http2_encoder = Http2ResponseEncoder(settings.server, settings.default_headers)
         self.http2_requests = RequestReader(settings.head_limits)
         self.connections: set[WatchedConnection] = set()
         self.unsent: set[UnsentConnection] = set()

@@ -57,11 +57,12 @@ application asks for the connection to be closed.
 class ResponseEncoder:
     """Turns status and fields of an application into lines. One for a whole worker, whose caches it holds."""
 
-    __slots__ = ("_blocks", "_date", "_fields", "_prefixes", "_server")
+    __slots__ = ("_blocks", "_date", "_defaults", "_fields", "_prefixes", "_server")
 
-    def __init__(self, server: bytes) -> None:
-        """`server` is the value of the Server field; empty for none."""
+    def __init__(self, server: bytes, defaults: Iterable[Field] = ()) -> None:
+        """`server` is the value of the Server field; empty for none. `defaults` are fields that every response gets."""
         self._server = self._line(b"server", server) if server else b""
+        self._defaults = b"".join([self._line(name, value) for name, value in defaults])
         self._date = b""
         self._prefixes: dict[int, bytes] = {}
         self._fields: dict[object, tuple[bytes, int]] = {}
@@ -134,10 +135,10 @@ class ResponseEncoder:
         return block
 
     def _prefix(self, status: int) -> bytes:
-        """Status line, Date and Server, the same for all responses of this second."""
+        """Status line, Date, Server and the default fields, the same for all responses of this second."""
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ApplicationError("response status is not an integer from 200 to 999")
-        prefix = self._status_line(status) + self._date + self._server
+        prefix = self._status_line(status) + self._date + self._server + self._defaults
         self._prefixes[int(status)] = prefix
         return prefix
 

@@ -17,10 +17,10 @@ class Http2ResponseEncoder(ResponseEncoder):
 
     __slots__ = ("_heads", "_hpack")
 
-    def __init__(self, server: bytes) -> None:
+    def __init__(self, server: bytes, defaults: Iterable[Field] = ()) -> None:
         self._hpack = HeaderEncoder()
         self._heads: dict[object, tuple[bytes, int]] = {}
-        super().__init__(server)
+        super().__init__(server, defaults)
 
     def set_date(self, value: bytes) -> None:
         """See `ResponseEncoder.set_date`."""

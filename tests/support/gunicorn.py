@@ -37,9 +37,10 @@ _names = itertools.count()
 class Gunicorn:
     """A running master with its workers."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", log_path: Path, bind: str) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", log_path: Path, directory: Path, bind: str) -> None:
         self._process = process
         self._log_path = log_path
+        self._directory = directory
         listening = self.wait_for_log(
             r"Listening at: (?:https?://(?P<host>\S+):(?P<port>\d+)|unix:(?P<path>\S+)|(?P<workers> \())"
         )
@@ -118,7 +119,7 @@ class Gunicorn:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(STOP_SECONDS)
-        shutil.rmtree(self._log_path.parent)
+        shutil.rmtree(self._directory)
 
 
 class GunicornStarter:
@@ -132,28 +133,36 @@ class GunicornStarter:
         self,
         app: str,
         *options: str,
-        worker: str = WORKER,
+        worker: str | None = WORKER,
         bind: str = "127.0.0.1:0",
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         prefix: Sequence[str] = (),
+        errorlog: Path | str | None = None,
     ) -> Gunicorn:
         """Start `gunicorn` and return when it listens. `app` is a module below tests/integration/apps.
 
-        It inherits the files `pass_fds`, and is started by the command `prefix`, where that is given.
+        `worker` is None where a configuration file names the class. It inherits the files `pass_fds`, and is started by
+        the command `prefix`, where that is given. `errorlog` is a file for the setting of that name.
         """
         name = f"gunicorn-{os.getpid()}-{next(_names)}"
+        log_file = None if errorlog is None else Path(errorlog)
+        if log_file is not None:
+            options = (*options, "--error-logfile", str(log_file))
         command = [*prefix, *_command(app, options, worker, bind)]
 
         environment = _environment(env or {})
 
         class Starter(ProcessStarter):  # type: ignore[misc]  # xprocess ships no types.
-            pattern = "Listening at"
+            pattern = "Listening at" if log_file is None else None
             timeout = START_SECONDS
             terminate_on_interrupt = True
             args = command
             env = environment
             popen_kwargs = {"pass_fds": tuple(pass_fds)}  # noqa: RUF012  # As xprocess wants it.
+
+            def startup_check(self) -> bool:
+                return log_file is None or (log_file.exists() and "Listening at" in log_file.read_text())
 
         try:
             _, log_path = self._xprocess.ensure(name, Starter, persist_logs=False)
@@ -161,7 +170,8 @@ class GunicornStarter:
             self._xprocess.getinfo(name).terminate(timeout=STOP_SECONDS)
             raise
         process = self._xprocess.resources[-1].popen
-        gunicorn = Gunicorn(process, Path(str(log_path)), bind)
+        own_log = Path(str(log_path))
+        gunicorn = Gunicorn(process, log_file or own_log, own_log.parent, bind)
         self._running.append(gunicorn)
         return gunicorn
 
@@ -174,12 +184,13 @@ class GunicornStarter:
 def run_gunicorn(
     app: str,
     *options: str,
-    worker: str = WORKER,
+    worker: str | None = WORKER,
     env: Mapping[str, str] | None = None,
+    program: str = "gunicorn",
 ) -> tuple[int, str]:
     """Run a `gunicorn` that is expected to end by itself. Its exit code and all that it has written."""
     process = subprocess.Popen(
-        _command(app, options, worker, "127.0.0.1:0"),
+        _command(app, options, worker, "127.0.0.1:0", program),
         env=_environment(env or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -220,11 +231,13 @@ def open_files(pid: int) -> int:
     return psutil.Process(pid).num_fds()
 
 
-def _command(app: str, options: tuple[str, ...], worker: str, bind: str) -> list[str]:
+def _command(app: str, options: tuple[str, ...], worker: str | None, bind: str, program: str = "gunicorn") -> list[str]:
     target = app if ":" in app else f"{app}:app"
     # Not `-m gunicorn`: with that, a master that SIGUSR2 starts would find Gunicorn's own modules at the top level.
-    program = str(Path(sys.executable).with_name("gunicorn"))
-    command = [sys.executable, program, "--bind", bind, "--worker-class", worker]
+    start = ["-m", program] if program != "gunicorn" else [str(Path(sys.executable).with_name("gunicorn"))]
+    command = [sys.executable, *start, "--bind", bind]
+    if worker is not None:
+        command += ["--worker-class", worker]
     if "control_socket_disable" in KNOWN_SETTINGS:
         # Its default path is the same for all servers of a user.
         command.append("--no-control-socket")

@@ -1,0 +1,45 @@
+"""`python -m gunicorn_asgi` takes the arguments of `gunicorn`, and has `gunicorn_asgi.Worker` as worker class.
+
+With `--check-config` it asks the worker class, too, which `gunicorn --check-config` does not: that one only loads the
+configuration and the application. Every mistake is told in one line, with exit code 1.
+"""
+
+import os
+import sys
+from typing import Any
+
+from gunicorn.app.wsgiapp import WSGIApplication
+
+from .workers import Worker
+
+
+class CheckingApplication(WSGIApplication):  # type: ignore[misc]  # Gunicorn ships no types.
+    """Gunicorn's command line."""
+
+    def load_default_config(self) -> None:
+        """Called by Gunicorn before it reads anything."""
+        super().load_default_config()
+        self.cfg.set("worker_class", "gunicorn_asgi.Worker")
+
+    def run(self) -> None:
+        """Check what is to be checked, then do what `gunicorn` does."""
+        if self.cfg.check_config:
+            try:
+                self._check()
+            except RuntimeError as error:
+                print(f"\nError: {error}\n", file=sys.stderr)
+                sys.exit(1)
+        super().run()
+
+    def _check(self) -> None:
+        os.environ.update(self.cfg.env)
+        log = self.cfg.logger_class(self.cfg)
+        worker_class: Any = self.cfg.worker_class
+        if hasattr(worker_class, "check_config"):
+            worker_class.check_config(self.cfg, log)
+        if issubclass(worker_class, Worker):
+            worker_class.check_application(self.load, log)
+
+
+if __name__ == "__main__":
+    CheckingApplication("%(prog)s [OPTIONS] [APP_MODULE]", prog="python -m gunicorn_asgi").run()

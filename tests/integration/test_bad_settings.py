@@ -1,0 +1,253 @@
+"""What cannot be honoured is refused in one line, when Gunicorn starts and by `--check-config`."""
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import PASSWORD, Certificates
+from tests.support.gunicorn import KNOWN_SETTINGS, GunicornStarter, run_gunicorn
+from tests.support.http1 import Connection
+
+CLASSES = "tests.integration.apps.worker_classes"
+
+BAD: dict[str, tuple[list[str], dict[str, str], str, str]] = {
+    "misspelt option of a class": (
+        [],
+        {},
+        f"{CLASSES}.Broken",
+        "CONFIG_KWARGS of Broken: there is no option 'ws_max_sise'; did you mean 'ws_max_size'?",
+    ),
+    "misspelt variable": (
+        [],
+        {"GUNICORN_ASGI_DRAIN_GRAZE": "1"},
+        "gunicorn_asgi.Worker",
+        "environment variable GUNICORN_ASGI_DRAIN_GRAZE='1': there is no option 'drain_graze'; did you mean",
+    ),
+    "wrong type, in raw_env": (
+        ["--env", "GUNICORN_ASGI_WS_MAX_QUEUE=many"],
+        {},
+        "gunicorn_asgi.Worker",
+        "environment variable GUNICORN_ASGI_WS_MAX_QUEUE: ws_max_queue='many': expected a whole number of at least 1",
+    ),
+    "zttp": (
+        [],
+        {"GUNICORN_ASGI_HTTP": "zttp"},
+        "gunicorn_asgi.Worker",
+        (
+            "environment variable GUNICORN_ASGI_HTTP: http='zttp': zttp cannot be used here; "
+            "use 'auto', which speaks HTTP/2 too where http2 is set"
+        ),
+    ),
+    "weak framing": (
+        ["--strip-header-spaces"],
+        {},
+        "gunicorn_asgi.Worker",
+        "strip_header_spaces=True is refused, since ",
+    ),
+    "weak version": (
+        ["--permit-unconventional-http-version"],
+        {},
+        "gunicorn_asgi.Worker",
+        "permit_unconventional_http_version=True is refused, since ",
+    ),
+    "proxies": (
+        ["--env", "GUNICORN_ASGI_FORWARDED_ALLOW_IPS=10.0.0.0/99"],
+        {},
+        "gunicorn_asgi.Worker",
+        "forwarded_allow_ips: '10.0.0.0/99' is not an IP address, a network or '*'; correct or remove it",
+    ),
+    "access log": (
+        ["--access-logformat", "%(h)q"],
+        {},
+        "gunicorn_asgi.Worker",
+        "access_log_format",
+    ),
+    "unreadable certificate": (
+        ["--certfile", __file__, "--keyfile", __file__],
+        {},
+        "gunicorn_asgi.Worker",
+        f"TLS cannot be set up with certfile={__file__!r}",
+    ),
+    "key without certificate": (
+        [],
+        {"GUNICORN_ASGI_SSL_CA_CERTS": "ca.pem"},
+        "gunicorn_asgi.Worker",
+        "ssl_ca_certs='ca.pem' without a certificate; set ssl_certfile too, or remove it",
+    ),
+    "environment file": (
+        [],
+        {"GUNICORN_ASGI_ENV_FILE": "/no/such/file"},
+        "gunicorn_asgi.Worker",
+        "env_file='/no/such/file' cannot be read: No such file or directory; correct or remove it",
+    ),
+    "loop": (
+        [],
+        {"GUNICORN_ASGI_LOOP": "nowhere:make"},
+        "gunicorn_asgi.Worker",
+        "loop='nowhere:make' cannot be imported: No module named 'nowhere'; correct it, or use 'auto'",
+    ),
+}
+if "protocol" in KNOWN_SETTINGS:
+    BAD["uwsgi"] = (
+        ["--protocol", "uwsgi"],
+        {},
+        "gunicorn_asgi.Worker",
+        "protocol='uwsgi' is not served by this worker; use 'http' on both sides",
+    )
+if "permit_obsolete_folding" in KNOWN_SETTINGS:
+    BAD["folding"] = (
+        ["--permit-obsolete-folding"],
+        {},
+        "gunicorn_asgi.Worker",
+        "permit_obsolete_folding=True is refused, since ",
+    )
+
+
+def is_refused(code: int, output: str, line: str) -> None:
+    assert code == 1, output
+    errors = re.findall(r"^Error: (.*)$", output, re.MULTILINE)
+    assert len(errors) == 1, output
+    assert errors[0].startswith(line)
+    assert "Traceback" not in output
+    assert "Booting worker" not in output
+
+
+# The last of each is how the line begins; whole lines are looked at in tests/test_gunicorn_config.py.
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_at_boot(name: str) -> None:
+    options, env, worker, line = BAD[name]
+    is_refused(*run_gunicorn("probe", *options, worker=worker, env=env), line)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_by_check_config(name: str) -> None:
+    options, env, worker, line = BAD[name]
+    is_refused(
+        *run_gunicorn("probe", "--check-config", *options, worker=worker, env=env, program="gunicorn_asgi"), line
+    )
+
+
+def test_check_config_of_what_is_right() -> None:
+    """The class need not be named there."""
+    code, output = run_gunicorn("probe", "--check-config", worker=None, program="gunicorn_asgi")
+    assert (code, output) == (0, "")
+
+
+def test_check_config_looks_at_the_application() -> None:
+    code, output = run_gunicorn("interfaces:wsgi", "--check-config", worker=None, program="gunicorn_asgi")
+    is_refused(code, output, "interface='auto': the application <function wsgi at ")
+    code, output = run_gunicorn("nowhere", "--check-config", worker=None, program="gunicorn_asgi")
+    assert code == 1
+    assert "No module named 'tests.integration.apps.nowhere'" in output
+
+
+def test_a_mistake_in_init_ends_the_boot() -> None:
+    """Nobody can see it before the worker is made."""
+    code, output = run_gunicorn("probe", worker=f"{CLASSES}.BrokenInInit")
+    assert code == 3
+    assert output.count("CONFIG_KWARGS of BrokenInInit: there is no option 'interfaze'; did you mean 'interface'?") == 1
+    assert "Traceback" not in output
+
+
+def test_what_gunicorn_decides_is_warned_about_once(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("probe", "--workers", "2", worker=f"{CLASSES}.WarnedAbout", bind="127.0.0.1:0")
+    assert server.get("/hello").body == b"hello"
+    lines = re.findall(r"\[WARNING\] CONFIG_KWARGS of WarnedAbout: (\w+)=.* has no effect; use Gunicorn's", server.log)
+    assert lines == ["host", "workers", "reload", "log_config"]
+
+
+def test_settings_without_effect_are_warned_about_once(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("probe", "--workers", "2", "--do-handshake-on-connect", "--forwarded-allow-ips", "*")
+    assert server.get("/hello").body == b"hello"
+    assert server.log.count("[WARNING] do_handshake_on_connect=True: it is ignored") == 1
+    assert "forwarded_allow_ips='*'" not in server.log, "only this machine can connect"
+
+
+def test_trust_in_everybody_is_warned_about() -> None:
+    code, output = run_gunicorn(
+        "probe",
+        "--check-config",
+        *("--bind", "0.0.0.0:0", "--forwarded-allow-ips", "*"),
+        worker=None,
+        program="gunicorn_asgi",
+    )
+    assert code == 0
+    assert output.count("[WARNING] forwarded_allow_ips='*' with bind='0.0.0.0:0': every client can choose") == 1
+
+
+# A HUP
+
+CONFIG = """\
+import gunicorn_asgi
+worker_class = gunicorn_asgi.Worker.configure({options})
+"""
+
+
+def test_mistakes_that_come_with_a_hup_do_not_take_the_service_down(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    config = tmp_path / "conf.py"
+    config.write_text(CONFIG.format(options="headers=[('x-version', '1')]"))
+    server = gunicorns.start("probe", "--config", str(config), "--workers", "2", worker=None)
+    assert server.get("/hello").get(b"x-version") == b"1"
+
+    config.write_text(CONFIG.format(options="headers=[('x-version', '2')], ws_max_sise=5"))
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(
+        r"\[ERROR\] The new settings are refused, workers go on with those from before: "
+        r"Worker.configure: there is no option 'ws_max_sise'; did you mean 'ws_max_size'\?"
+    )
+    server.wait_for_log(r"(?s)(Booting worker.*){4}")
+    server.wait_for_log(r"(?s)(Worker exiting.*){2}")
+    assert server.get("/hello").get(b"x-version") == b"1"
+    assert server.log.count("The new settings are refused") == 1
+
+    config.write_text(CONFIG.format(options="headers=[('x-version', '3')]") + "access_log_format = '%(h)q'\n")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(r"(?s)(The new settings are refused.*){2}")
+    server.wait_for_log(r"(?s)(Worker exiting.*){4}")
+    assert server.get("/hello").get(b"x-version") == b"1"
+
+    config.write_text(CONFIG.format(options="headers=[('x-version', '4')]"))
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(r"(?s)(Worker exiting.*){6}")
+    assert server.get("/hello").get(b"x-version") == b"4"
+    assert server.stop() == 0
+
+
+def test_a_certificate_that_was_half_renewed_does_not_take_the_service_down(
+    gunicorns: GunicornStarter, tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path)
+    server = gunicorns.start(
+        "probe", "--certfile", str(certificates.server.chain), "--keyfile", str(certificates.server.key)
+    )
+    whole = certificates.server.chain.read_bytes()
+    certificates.server.chain.write_bytes(whole[:100])
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("The new settings are refused, .*: TLS cannot be set up")
+    server.wait_for_log("The certificate that the master has read goes on")
+    server.wait_for_log(r"Worker exiting")
+    with Connection(server.address, certificates.client()) as connection:
+        assert connection.get("/hello").body == b"hello"
+    certificates.server.chain.write_bytes(whole)
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(r"(?s)(Worker exiting.*){2}")
+    with Connection(server.address, certificates.client()) as connection:
+        assert connection.get("/hello").body == b"hello"
+    assert server.stop() == 0
+
+
+def test_a_key_with_a_password(gunicorns: GunicornStarter, certificates: Certificates) -> None:
+    options = {
+        "GUNICORN_ASGI_SSL_CERTFILE": str(certificates.server.chain),
+        "GUNICORN_ASGI_SSL_KEYFILE": str(certificates.server.encrypted_key),
+    }
+    server = gunicorns.start("probe", env={**options, "GUNICORN_ASGI_SSL_KEYFILE_PASSWORD": PASSWORD})
+    with Connection(server.address, certificates.client()) as connection:
+        assert connection.get("/hello").body == b"hello"
+    code, output = run_gunicorn("probe", env={**options, "GUNICORN_ASGI_SSL_KEYFILE_PASSWORD": "wrong"})
+    is_refused(code, output, "TLS cannot be set up")
+    assert "wrong" not in output
