@@ -57,11 +57,12 @@ coverage: $(VENV)/.test
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/mypy gunicorn_asgi tests benchmarks examples
+	@$(BIN)/mypy gunicorn_asgi tests benchmarks examples docs
 
 format: $(VENV)/.lint
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
+	@$(BIN)/python docs/settings_page.py
 
 # Needs CPython on Linux: atheris has wheels for nothing else. A finding is left in a file named crash-...
 fuzz: $(VENV)/.fuzz

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from gunicorn.app.wsgiapp import WSGIApplication
+from gunicorn.errors import AppImportError
 
 from .workers import Worker
 
@@ -22,14 +23,17 @@ class CheckingApplication(WSGIApplication):  # type: ignore[misc]  # Gunicorn sh
         self.cfg.set("worker_class", "gunicorn_asgi.Worker")
 
     def run(self) -> None:
-        """Check what is to be checked, then do what `gunicorn` does."""
-        if self.cfg.check_config:
-            try:
-                self._check()
-            except RuntimeError as error:
-                print(f"\nError: {error}\n", file=sys.stderr)
-                sys.exit(1)
-        super().run()
+        """Check, or do what `gunicorn` does."""
+        if not self.cfg.check_config:
+            super().run()
+            return
+        if self.cfg.print_config:
+            print(self.cfg)
+        try:
+            self._check()
+        except (RuntimeError, AppImportError) as error:
+            print(f"\nError: {error}\n", file=sys.stderr)
+            sys.exit(1)
 
     def _check(self) -> None:
         os.environ.update(self.cfg.env)

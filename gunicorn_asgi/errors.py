@@ -57,13 +57,6 @@ class MessageOrderError(ApplicationError):
         self.message_type = message_type
 
 
-class RequestTimeout(Exception):
-    """The application has not answered within `request_timeout`."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"the application has not answered within {seconds:g} s (request_timeout)")
-
-
 class ClientDisconnected(OSError):
     """`send()` after the client has gone (ASGI 2.4, "Disconnected Client - send exception")."""
 

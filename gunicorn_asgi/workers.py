@@ -78,6 +78,11 @@ class Worker(LifeCycle):
         }
         return type(cls.__name__, (cls,), namespace)
 
+    @staticmethod
+    def endswith(suffix: str) -> bool:
+        """For Gunicorn 22, which takes a worker class for its name when a configuration file gives it."""
+        return False
+
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
         """Called by Gunicorn's master before the first fork. Raises SettingsError for what cannot be honoured."""

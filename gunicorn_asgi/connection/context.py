@@ -30,7 +30,7 @@ from ..wire.http1_response import ResponseEncoder
 from ..wire.http2_request import RequestReader
 from ..wire.http2_response import Http2ResponseEncoder
 from .clock import NEVER, Clock
-from .request_timeout import with_request_timeout
+from .overtime import Overtime, Phase
 
 MAX_REFUSALS_LOGGED_PER_SECOND: Final = 10
 """A flood of bad requests must not become a flood of log lines."""
@@ -94,6 +94,13 @@ class RunningExchange(Protocol):
 
     task: "asyncio.Task[None]"
 
+    @property
+    def phase(self) -> Phase:
+        """Which of the limits on the time of an application holds now."""
+
+    def time_out(self) -> None:
+        """Answer with 504 in place of the application, and cancel it."""
+
     def describe(self) -> ExchangeDescription:
         """For the report on a blocked event loop; may be called from another thread."""
 
@@ -139,6 +146,7 @@ class ServingContext:
         "keep_alive",
         "keepalive_deadline",
         "loop",
+        "overtime",
         "proxies",
         "relayed",
         "root_path",
@@ -166,8 +174,7 @@ class ServingContext:
         """`state` and `task_context` are what lifespan startup left: `scope["state"]` and its context variables.
         `on_last_exchange` is called when exchange number `last_exchange` begins (0: never); the worker is then due for
         replacement, and serves on until it is told to drain."""
-        seconds = settings.request_timeout_seconds
-        self.app = app if seconds is None else with_request_timeout(app, seconds, loop)
+        self.app = app
         self.settings = settings
         self.head_limits = settings.head_limits
         self.root_path = settings.root_path
@@ -187,6 +194,7 @@ class ServingContext:
         self.unsent: set[UnsentConnection] = set()
         self.exchanges: set[RunningExchange] = set()
         """Exchanges whose application has not returned. To be entered by `begin_exchange`."""
+        self.overtime = Overtime(settings, self.exchanges)
         self.exchanges_begun = 0
         self._last_exchange = last_exchange
         self._on_last_exchange = on_last_exchange
@@ -279,6 +287,8 @@ class ServingContext:
                     connection.write_deadline += self.clock.lag_seconds
         self.idle_deadline = self.clock.deadline(self._idle_seconds)
         self.keepalive_deadline = self.clock.deadline(self.settings.keepalive_seconds)
+        if self.overtime.is_limited:
+            self.overtime.on_tick(now, self.clock.lag_seconds)
         for connection in [connection for connection in self.connections if connection.deadline <= now]:
             connection.on_deadline()
         for unsent in tuple(self.unsent):

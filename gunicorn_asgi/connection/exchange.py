@@ -19,11 +19,12 @@ from enum import Enum
 from typing import Final, Protocol
 
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, ResponseFields, SendMessage
-from ..errors import ApplicationError, ClientDisconnected, MessageOrderError, RequestTimeout
+from ..errors import ApplicationError, ClientDisconnected, MessageOrderError
 from ..wire.headers import accepts_trailers, checked_field, checked_trailers
 from ..wire.http1_response import BODYLESS_STATUS, UNKNOWN_LENGTH, plain_answer
 from .context import ExchangeDescription, ServingContext
 from .flow import Gate, RequestBody
+from .overtime import Phase
 
 
 class ExchangeState(Enum):
@@ -315,9 +316,6 @@ class Exchange:
                     self._sent_bytes = len(content)
             self.state = _DISCONNECTED
             self._log_access()
-            grace_seconds = self._context.settings.disconnect_grace_seconds
-            if grace_seconds is not None:
-                self._context.loop.call_later(grace_seconds, self.task.cancel)
         if self._request_body is not None:
             self._request_body.cut()
 
@@ -325,6 +323,26 @@ class Exchange:
         """The worker leaves. A response without a known end may go on for ever: ask its application to end it."""
         if self.state is _STREAMING and self._remaining == UNKNOWN_LENGTH and not self._bodiless:
             self.on_half_close()
+
+    @property
+    def phase(self) -> Phase:
+        """See `RunningExchange.phase`."""
+        state = self.state
+        if state is _DISCONNECTED:
+            return Phase.ABANDONED
+        if state is _COMPLETE:
+            return Phase.UNLIMITED
+        if self._request_body is not None and self._request_body.cut_off:
+            return Phase.ABANDONED
+        return Phase.UNANSWERED if state is _AWAITING_START or state is _HEAD_HELD else Phase.UNLIMITED
+
+    def time_out(self) -> None:
+        """See `RunningExchange.time_out`."""
+        self._context.error_log.error(
+            "The application took longer than request_timeout for %r: cancelled, 504", self._name
+        )
+        self._send_plain_answer(504)
+        self.task.cancel()
 
     def describe(self) -> ExchangeDescription:
         """See `RunningExchange.describe`."""
@@ -362,11 +380,9 @@ class Exchange:
         state = self.state
         if state is _DISCONNECTED and _is_of_disconnect(error):
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
-        elif isinstance(error, RequestTimeout):
-            self._context.error_log.error("%r: %s", self._name, error)
-        elif not (self._context.draining and isinstance(error, asyncio.CancelledError)):
+        elif not ((self._context.draining or state is _COMPLETE) and isinstance(error, asyncio.CancelledError)):
             self._context.error_log.error("Exception in ASGI application: %r", self._name, exc_info=error)
-        self._break_off(504 if isinstance(error, RequestTimeout) else 500)
+        self._break_off()
 
     def _on_early_return(self) -> None:
         """The application has returned in the middle: its mistake, unless it was told that nobody waits any more."""
@@ -375,11 +391,11 @@ class Exchange:
         else:
             self._on_error(ApplicationError(f"the application returned too early: {self.state.value}"))
 
-    def _break_off(self, status: int = 500) -> None:
-        """End a response that its application will not end; `status` where none of it was sent."""
+    def _break_off(self) -> None:
+        """End a response that its application will not end."""
         state = self.state
         if state is _AWAITING_START or state is _HEAD_HELD:
-            self._send_plain_answer(status)
+            self._send_plain_answer(500)
         elif state is _STREAMING or state is _AWAITING_TRAILERS:
             self.state = _DISCONNECTED
             self._log_access()

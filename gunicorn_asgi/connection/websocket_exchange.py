@@ -243,13 +243,13 @@ class WebSocketExchange(Exchange):
         else:
             super()._on_error(error)
 
-    def _break_off(self, status: int = 500) -> None:
+    def _break_off(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.INTERNAL_ERROR, "")
             return
         if self.state is _AWAITING_ACCEPT:
             self.state = ExchangeState.AWAITING_START
-        super()._break_off(status)
+        super()._break_off()
 
     def _log_access(self) -> None:
         # The log shows the request; the scope of a WebSocket has no method.

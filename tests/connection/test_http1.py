@@ -1505,7 +1505,7 @@ def test_request_timeout_cancels_an_application_that_does_not_answer() -> None:
         await client.send(request(path))
         await client.pass_time(4.5)
         assert client.responses == []
-        await client.pass_time(1)
+        await client.pass_time(2)
         [response] = client.responses
         assert (response.status, response.get(b"connection")) == (504, b"close")
         assert client.lingers or not client.is_open

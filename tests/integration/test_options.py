@@ -161,6 +161,28 @@ def test_limit_concurrency(gunicorns: GunicornStarter) -> None:
     assert re.search(r"\[WARNING\] limit_concurrency: 1 requests run, 1 have been answered with 503", server.log)
 
 
+def test_request_timeout(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("probe", "--access-logfile", "-", env=environment(request_timeout="0.5"))
+    with server.connect() as connection:
+        answer = connection.get("/hold")
+        assert (answer.status, answer.body) == (504, b"Gateway Timeout")
+        assert connection.is_closed_by_server()
+    assert server.get("/journal/cancelled").body == b"null"
+    server.wait_for_log(r"\[ERROR\] The application took longer than request_timeout for 'GET /hold': cancelled, 504")
+    server.wait_for_log(r'"GET /hold HTTP/1.1" 504 15 ')
+    assert "Traceback" not in server.log
+
+
+def test_disconnect_grace_period(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("probe", env=environment(disconnect_grace_period="0"))
+    with server.connect() as connection:
+        connection.send(request("/hold"))
+        assert server.get("/journal/held").body == b"null"
+        connection.reset()
+    assert server.get("/journal/cancelled").body == b"null"
+    assert "[ERROR]" not in server.log
+
+
 # The loop
 
 

@@ -326,6 +326,10 @@ async def block_loop(scope: Scope, receive: Receive, send: Send) -> None:
     time.sleep(60)  # noqa: ASYNC251  # This is what the test is about.
 
 
+async def loop_name(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, json.dumps(type(asyncio.get_running_loop()).__module__).encode())
+
+
 FUNCTIONS: Final = {
     "block-for": block_for,
     "block-in-c": block_in_c,
@@ -350,6 +354,7 @@ FUNCTIONS: Final = {
     "hold": hold,
     "ignore-body": ignore_body,
     "journal": journal,
+    "loop": loop_name,
     "pid": pid,
     "release": release,
     "scope": scope_of_request,
