@@ -7,13 +7,13 @@ from .probe import Receive, Scope, Send
 
 PAGE: Final = b"""<!doctype html><meta charset="utf-8"><title>a browser</title><script>
 const seen = {};
-const base = location.host;
+const base = location.origin.replace("http", "ws");
 function promise(name, begin) {
     return new Promise((resolve) => begin((value) => { seen[name] = value; resolve(); }));
 }
 function echo(name, target, messages) {
     return promise(name, (done) => {
-        const socket = new WebSocket(`ws://${base}${target}`, ["v2", "v1"]);
+        const socket = new WebSocket(`${base}${target}`, ["v2", "v1"]);
         socket.binaryType = "arraybuffer";
         const received = [];
         socket.onopen = () => messages.forEach((message) => socket.send(message));
@@ -29,7 +29,7 @@ function echo(name, target, messages) {
 }
 function refused(name, target) {
     return promise(name, (done) => {
-        const socket = new WebSocket(`ws://${base}${target}`);
+        const socket = new WebSocket(`${base}${target}`);
         socket.onclose = (event) => done([event.code, event.reason, event.wasClean]);
     });
 }
