@@ -384,7 +384,7 @@ class Http2Connection(HttpConnection):
                 self._endpoint.on_content_sent()
             data = b"".join(out)
             out.clear()
-            if not self._transport.is_closing():
+            if self._awaiting is not Awaiting.CLOSE and not self._transport.is_closing():
                 self._transport.write(data)
 
     # Clocks

@@ -428,9 +428,10 @@ class Endpoint(Generic[StreamT]):
         except HeaderListTooLarge:
             received = []
         if stream_id > self.goaway_id:
-            # RFC 9113 section 6.8: we have said that it will not be served.
+            # RFC 9113 section 6.8: we have said that it will not be served, but the client may not know yet. So this
+            # is not counted as its fault.
             self.streams.last_id = max(self.streams.last_id, stream_id)
-            self._provoked_reset(stream_id, frames.REFUSED_STREAM)
+            self.reset_stream(stream_id, frames.REFUSED_STREAM)
             return
         if not self._accepts(frames.HEADERS, stream_id):
             return
