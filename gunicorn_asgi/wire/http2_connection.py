@@ -243,11 +243,18 @@ class Endpoint(Generic[StreamT]):
             streams.skip_to(stream_id)
         streams.last_id = stream_id
         try:
-            received = self._decoder.decode(block)
-            # The decoder gives the same list for the same block: requests that are repeated need no second check.
+            decoder = self._decoder
             head = self._last_head
-            if received is not self._last_received or head is None or ended is not self._last_ended:
-                head = self._read(received, block, ended)
+            path = None
+            if decoder.path_room >= 0 and decoder.last_fields is self._last_received and ended is self._last_ended:
+                path = decoder.changed_path(block)
+            if path is not None and head is not None:
+                head = self._reader.read_path(head, path)
+            else:
+                received = decoder.decode(block)
+                # The decoder gives the same list for the same block: requests that are repeated need no second check.
+                if received is not self._last_received or head is None or ended is not self._last_ended:
+                    head = self._read(received, block, ended)
             if self._control_frames.spent:
                 self._control_frames.renew()
             if len(streams.open) + self.ending_tasks >= self._max_streams:

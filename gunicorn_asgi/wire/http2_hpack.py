@@ -81,17 +81,20 @@ class HeaderDecoder:
     """Decodes the blocks of one connection, in the order in which they arrive."""
 
     __slots__ = (
+        "_before_path",
+        "_behind_path",
         "_is_valid",
         "_largest",
         "_last_block",
-        "_last_fields",
         "_limit",
         "_max_list",
         "_max_table",
         "_may_be_malformed",
         "_size",
         "_table",
+        "last_fields",
         "malformed",
+        "path_room",
     )
 
     def __init__(
@@ -117,7 +120,11 @@ class HeaderDecoder:
         self._may_be_malformed = False
         self._largest = max(map(_entry_bytes, STATIC_TABLE))
         self._last_block = b""
-        self._last_fields: list[Field] = []
+        self._before_path = self._behind_path = b""
+        self.last_fields: list[Field] = []
+        """The list decoded last, where the next block may say the same."""
+        self.path_room = -1
+        """How long a path may be that takes the place of the one decoded last; below 0 where none can."""
 
     def decode(self, block: bytes) -> list[Field]:
         """The fields of a whole block in their order. The list is not to be changed.
@@ -128,7 +135,11 @@ class HeaderDecoder:
         """
         if block == self._last_block:
             self.malformed = False
-            return self._last_fields
+            return self.last_fields
+        # Before anything: a block that fails may have changed the table.
+        self._last_block, self.last_fields = b"", []
+        self.path_room = -1
+        path_start = path_end = 0
         fields: list[Field] = []
         append = fields.append
         table = self._table
@@ -164,6 +175,7 @@ class HeaderDecoder:
                 else:
                     name, position = _string(block, position)
                 # _string() once more: a new :path comes with each request, and the call would cost 0.1 us.
+                literal = position
                 length = byte_of_length = block[position]
                 position += 1
                 length &= 0x7F
@@ -183,6 +195,8 @@ class HeaderDecoder:
                 if byte >= 0x40:
                     self._insert(field)
                     repeatable = False
+                elif index == 4 or index == 5:  # Both stand for :path; a tuple would cost twice.
+                    path_start, path_end = literal, position
         except IndexError:
             raise HpackError("index beyond the table, or block cut off") from None
         except http2_huffman.HuffmanError as error:
@@ -193,10 +207,35 @@ class HeaderDecoder:
         if len(fields) * self._largest + 2 * end > self._max_list and sum(map(_entry_bytes, fields)) > self._max_list:
             raise HeaderListTooLarge
         if repeatable and not self.malformed:
-            self._last_block, self._last_fields = block, fields
-        else:
-            self._last_block, self._last_fields = b"", []
+            self._last_block, self.last_fields = block, fields
+            if path_end:
+                self._before_path, self._behind_path = block[:path_start], block[path_end:]
+                self.path_room = self._max_list - len(fields) * self._largest - 2 * end
         return fields
+
+    def changed_path(self, block: bytes) -> bytes | None:
+        """The path in a block that says the same as the one before, byte by byte, but for its path; else None.
+
+        Clients ask for one path after the other with all other fields the same, and send paths as literals without
+        indexing. What `decode` would give is then `last_fields` with another path, which it would take ten times as
+        long to find out. Only to be asked while `path_room` is not below 0.
+        """
+        before, behind = self._before_path, self._behind_path
+        position, end = len(before), len(block) - len(behind)
+        if position >= end or not block.startswith(before) or not block.endswith(behind):
+            return None
+        byte = block[position]
+        position += 1
+        # A length of 127 bytes and more has further bytes; such paths take the long way.
+        if byte & 0x7F == 0x7F or position + (byte & 0x7F) != end:
+            return None
+        path = block[position:end]
+        if byte & 0x80:
+            try:
+                path = http2_huffman.decode(path)
+            except http2_huffman.HuffmanError:
+                return None
+        return path if len(path) <= self.path_room and self._is_valid(b":path", path) else None
 
     def _update_size(self, block: bytes, position: int, size: int, *, is_first: bool) -> int:
         """Section 6.3. Returns the position behind the update."""

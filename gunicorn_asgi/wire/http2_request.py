@@ -141,9 +141,23 @@ class RequestReader:
         if scheme not in (b"http", b"https"):
             raise RemoteProtocolError(400, "bad-scheme")
 
-        if len(target) > limits.request_line_bytes:
+        path, raw_path, query_string = self._target(target, method_name)
+        content_length = UNKNOWN_LENGTH
+        if b"content-length" in fields:
+            content_length = _content_length(fields[b"content-length"], ended)
+        return method_name, path, raw_path, query_string, headers, fields, content_length, protocol
+
+    def read_path(self, head: RequestHead, target: bytes) -> RequestHead:
+        """The request that differs from `head` in nothing but `:path`. Raises RemoteProtocolError as `read` does."""
+        method, _, _, _, headers, fields, content_length, protocol = head
+        path, raw_path, query_string = self._target(target, method)
+        return method, path, raw_path, query_string, headers, fields, content_length, protocol
+
+    def _target(self, target: bytes, method: str) -> tuple[str, bytes, bytes]:
+        """Path, raw path and query string."""
+        if len(target) > self._limits.request_line_bytes:
             raise RemoteProtocolError(414, "target-too-long")
-        if target[:1] != b"/" and (target != b"*" or method != b"OPTIONS"):
+        if target[:1] != b"/" and (target != b"*" or method != "OPTIONS"):
             raise RemoteProtocolError(400, "bad-target")
         try:
             path = target.decode("ascii")
@@ -159,11 +173,7 @@ class RequestReader:
             path = path[: len(raw_path)]
         if "%" in path:
             path = unquote(path)
-
-        content_length = UNKNOWN_LENGTH
-        if b"content-length" in fields:
-            content_length = _content_length(fields[b"content-length"], ended)
-        return method_name, path, raw_path, query_string, headers, fields, content_length, protocol
+        return path, raw_path, query_string
 
     def check_sizes(self, received: Sequence[Field]) -> None:
         """Hold each field of a large block against its limit, measured as a field line. Raises

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gunicorn_asgi.errors import RemoteProtocolError
-from gunicorn_asgi.settings import Settings
+from gunicorn_asgi.settings import HeadLimits, Settings
 from gunicorn_asgi.wire import http2_frames as frames
 from gunicorn_asgi.wire.http2_allowance import MAX_BAD_STREAMS, MAX_CONTROL_FRAMES, MAX_RESETS, PERIOD_SECONDS
 from gunicorn_asgi.wire.http2_connection import CONNECTION_WINDOW_BYTES, Endpoint
@@ -712,3 +712,63 @@ def test_windows_that_grow_too_large() -> None:
 def test_a_window_update_of_0() -> None:
     client = connected().send(headers(1), frames.window_update_frame(1, 0))
     assert client.received().resets == {1: ErrorCode.PROTOCOL_ERROR}
+
+
+# Requests that differ in their path
+
+
+def test_requests_that_differ_in_their_path() -> None:
+    client = connected()
+    paths = [b"/", b"/a?b=c", b"/%C3%A4", b"/" + b"x" * 200, b"/a?b=c", b"/z" * 20]
+    for number, path in enumerate(paths):
+        fields = [*GET[:2], (b":path", path), GET[3], (b"x-y", b"z"), (b"cookie", b"a"), (b"cookie", b"b")]
+        client.send(headers(2 * number + 1, fields))
+    heads = [client.heads[2 * number + 1] for number in range(len(paths))]
+    assert [head[2] + (b"?" + head[3] if head[3] else b"") for head in heads] == paths
+    assert heads[2][1] == "/ä"
+    assert all(head[4:] == heads[0][4:] for head in heads)
+    assert heads[0][4] == [(b"host", b"example.org"), (b"x-y", b"z"), (b"cookie", b"a; b")]
+
+
+@pytest.mark.parametrize("path", [b"x", b"/ ", b"/\n", b"/\xff", b"*", b"/#", b""])
+def test_a_bad_path_behind_a_good_one(path: bytes) -> None:
+    client = connected()
+    for number, each in enumerate([b"/good", b"/better", path, b"/best"]):
+        client.send(headers(2 * number + 1, [*GET[:2], (b":path", each), GET[3]]))
+    assert sorted(client.heads) == [1, 3, 7]
+    assert client.received().resets == {5: ErrorCode.PROTOCOL_ERROR}
+    assert client.heads[7][2] == b"/best"
+
+
+def test_a_path_that_is_too_long_behind_a_short_one() -> None:
+    client = connected(Settings(head_limits=HeadLimits(request_line_bytes=20)))
+    for number, path in enumerate([b"/good", b"/" + b"x" * 20, b"/better"]):
+        client.send(headers(2 * number + 1, [*GET[:2], (b":path", path), GET[3]]))
+    assert [event[0] for event in client.events] == ["request", "refused", "request"]
+
+
+def test_a_new_path_without_the_content_that_the_length_announces() -> None:
+    fields = [(b"content-length", b"3")]
+    client = connected()
+    client.send(headers(1, [*POST[:2], (b":path", b"/1"), POST[3], *fields], ended=False))
+    client.send(headers(3, [*POST[:2], (b":path", b"/2"), POST[3], *fields], ended=True))
+    client.send(headers(5, [*POST[:2], (b":path", b"/3"), POST[3], *fields], ended=False))
+    assert sorted(client.heads) == [1, 5]
+
+
+def test_the_same_bytes_with_another_table_are_another_request() -> None:
+    """An index means something else behind an insertion, also one in a list that was refused."""
+
+    def send(stream_id: int, more: bytes, path: bytes) -> None:
+        short = block([*GET[:2], (b":path", path), GET[3]])
+        client.send(frames.frame(frames.HEADERS, 5, stream_id, short + more))
+
+    client = connected(Settings(http2_max_header_list_bytes=400))
+    send(1, b"\x40\x01a\x011", b"/1")
+    send(3, b"\xbe", b"/2")
+    send(5, b"\xbe", b"/3")
+    send(7, b"\x40\x01b\x012" + b"\xbe" * 20, b"/4")
+    send(9, b"\xbe", b"/3")
+    send(11, b"\xbe", b"/5")
+    assert [event[0] for event in client.events] == ["request"] * 3 + ["refused"] + ["request"] * 2
+    assert [client.heads[number][4][-1] for number in (3, 5, 9, 11)] == [(b"a", b"1")] * 2 + [(b"b", b"2")] * 2

@@ -390,3 +390,39 @@ def test_a_client_with_a_small_table_is_told_that_none_is_used(table_bytes: int)
     blocks = [ours.encode([(b":status", b"200"), (b"a", value)]) for value in (b"1", b"2")]
     for block, value in zip(reversed(blocks), (b"2", b"1"), strict=True):  # In whichever order they are sent.
         assert decode_with_library(library, block) == [(b":status", b"200"), (b"a", value)]
+
+
+@given(
+    paths=st.lists(st.binary(max_size=200), min_size=2, max_size=8),
+    fields=st.lists(st.tuples(st.sampled_from([b"a", b"b", b":path", b"x-y"]), st.binary(max_size=20)), max_size=4),
+    inserted=st.booleans(),
+)
+def test_a_changed_path_is_what_decoding_finds(
+    paths: list[bytes], fields: list[tuple[bytes, bytes]], inserted: bool
+) -> None:
+    """The short way, on whichever blocks, against a decoder that does not know it."""
+    short, long = HeaderDecoder(max_list_bytes=1000), HeaderDecoder(max_list_bytes=1000)
+    encoder = HeaderEncoder()
+    taken = 0
+    for number, path in enumerate(paths):
+        block = encoder.encode([(b":method", b"GET"), (b":path", path), *fields])
+        if inserted and number == 1:
+            block += b"\x40\x01i\x011"
+        changed = short.changed_path(block) if short.path_room >= 0 else None
+        try:
+            expected = long.decode(block)
+        except HeaderListTooLarge:
+            assert changed is None
+            expected = None
+        if changed is not None:
+            taken += 1
+            before = [field for field in short.last_fields if field[0] == b":path"][-1]
+            index = len(short.last_fields) - 1 - short.last_fields[::-1].index(before)
+            assert expected == [*short.last_fields[:index], (b":path", changed), *short.last_fields[index + 1 :]]
+        elif expected is not None:
+            assert short.decode(block) == expected
+        else:
+            with pytest.raises(HeaderListTooLarge):
+                short.decode(block)
+    if not fields and not inserted and all(1 < len(path) < 60 for path in paths):
+        assert taken >= len(paths) - 2
