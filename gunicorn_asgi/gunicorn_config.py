@@ -214,7 +214,6 @@ def _other_fields(cfg: Config) -> dict[str, Any]:
         "proxy_protocol": _proxy_protocol(cfg.proxy_protocol),
         "proxy_allow_ips": _addresses(cfg.proxy_allow_ips),
         "casefold_http_method": cfg.casefold_http_method,
-        "sendfile": cfg.sendfile,
         "http2_cleartext": _since(cfg, "http2_cleartext", "off"),
         "http2_max_concurrent_streams": _since(cfg, "http2_max_concurrent_streams", 100),
         "http2_initial_window_bytes": _since(cfg, "http2_initial_window_size", 65535),

@@ -51,7 +51,7 @@ GUNICORN_SETTINGS: Final[Mapping[str, tuple[Fate, str]]] = {
     "reload": (_H, "A worker whose code has changed drains and is replaced."),
     "reload_engine": (_M, "How changes are found."),
     "reload_extra_files": (_M, "Further files to watch."),
-    "sendfile": (_H, "`no-sendfile` takes the extension `http.response.pathsend` off the scope."),
+    "sendfile": (_W, "No file is sent by its path yet, with or without `sendfile(2)`."),
     # Limits.
     "limit_request_line": (_H, "Bytes; longer is answered with 414. 0 for as long as the whole head may be."),
     "limit_request_fields": (_H, "More are answered with 431. Trailers too."),
@@ -193,6 +193,7 @@ WARNED_WHEN_CHANGED: Final[Mapping[str, str]] = {
     "ssl_version": "it is deprecated and ignored; choose versions of TLS in the ssl_context hook",
     "do_handshake_on_connect": "it is ignored: the event loop always makes the handshake first",
     "suppress_ragged_eofs": "it is ignored: a TLS connection that ends without a farewell is a client that has gone",
+    "sendfile": "no file is sent by its path yet, with or without sendfile(2)",
     "asgi_disconnect_grace_period": (
         "applications are not cancelled when their client disconnects; "
         "the option disconnect_grace_period cancels them after that many seconds"

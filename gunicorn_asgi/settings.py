@@ -138,9 +138,6 @@ class Settings:
     """Lower-case names and values of the fields that every response gets, as in uvicorn (headers). A Server among them
     replaces ours."""
 
-    sendfile: bool = True
-    """Whether applications are offered `http.response.pathsend` (Gunicorn: sendfile)."""
-
     casefold_http_method: bool = False
     """Whether methods become upper-case (Gunicorn: casefold_http_method)."""
 

@@ -72,7 +72,7 @@ def test_all_defaults_are_those_of_settings() -> None:
         name
         for name in Settings.__dataclass_fields__
         if getattr(settings, name) != getattr(Settings(), name)
-        and name not in ("forwarded_allow_ips", "secure_scheme_headers", "proxy_allow_ips", "sendfile")
+        and name not in ("forwarded_allow_ips", "secure_scheme_headers", "proxy_allow_ips")
     }
     assert different == set()
 
@@ -103,7 +103,6 @@ SETTINGS = [
     pytest.param({"proxy_protocol": True}, {"proxy_protocol": "auto"}, id="proxy_protocol"),
     pytest.param({"header_map": "refuse"}, {"header_map": "refuse"}, id="header_map"),
     pytest.param({"casefold_http_method": True}, {"casefold_http_method": True}, id="casefold_http_method"),
-    pytest.param({"sendfile": False}, {"sendfile": False}, id="sendfile"),
     pytest.param({"proxy_protocol": "v2"}, {"proxy_protocol": "v2"}, id="PROXY v2", marks=has("http_protocols")),
     pytest.param(
         {"forwarder_headers": "REMOTE_USER, PATH_INFO"},

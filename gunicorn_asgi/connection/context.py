@@ -128,6 +128,7 @@ class ServingContext:
         "_refusals_second",
         "access_log",
         "app",
+        "casefold_methods",
         "clock",
         "connections",
         "create_task",
@@ -178,6 +179,7 @@ class ServingContext:
         self.settings = settings
         self.head_limits = settings.head_limits
         self.root_path = settings.root_path
+        self.casefold_methods = settings.casefold_http_method
         self.loop = loop
         self.field_parser = field_parser
         self.error_log = error_log

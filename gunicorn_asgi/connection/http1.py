@@ -120,6 +120,8 @@ class Http1Connection(ResponseWriter):
             method, path, raw_path, query, section = read_request_head(
                 data, context.field_parser, context.head_limits, known
             )
+            if context.casefold_methods:
+                method = method.upper()
             _, http_version, headers, fields, body_length, keep_alive, expects_continue = section
             headers = headers.copy()
             root_path = context.root_path

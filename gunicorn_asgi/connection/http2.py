@@ -195,6 +195,8 @@ class Http2Connection(HttpConnection):
         """See `Http2Events.on_request`."""
         method, path, raw_path, query, headers, fields, length, protocol = head
         context = self._context
+        if context.casefold_methods:
+            method = method.upper()
         headers = headers.copy()
         client, scheme, root_path = self._client, self._scheme, context.root_path
         endpoint = self._endpoint

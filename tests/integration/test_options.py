@@ -285,3 +285,12 @@ def test_ssl_options_switch_tls_on(gunicorns: GunicornStarter, certificates: Cer
     with server.connect() as connection:
         connection.send(request("/hello"))
         assert b"hello" not in connection.read_to_end()
+
+
+def test_methods_become_upper_case_where_gunicorn_is_told_so(gunicorns: GunicornStarter) -> None:
+    def seen_by(server: Gunicorn) -> str:
+        return str(json.loads(server.get("/", method="get").get(b"x-seen") or b"")["method"])
+
+    server = gunicorns.start("mirror", "--casefold-http-method")
+    assert [seen_by(server) for _ in range(2)] == ["GET", "GET"]
+    assert seen_by(gunicorns.start("mirror")) == "get"
