@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -25,6 +26,7 @@ async def about(scope: Scope, receive: Receive, send: Send) -> None:
         "loaded_with": LOADED_WITH,
         "loaded_in": LOADED_IN,
         "pid": os.getpid(),
+        "parsers": [name for name in ("h11", "httptools") if name in sys.modules],
     }
     await respond(send, json.dumps(seen).encode())
 
