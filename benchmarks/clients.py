@@ -157,6 +157,7 @@ class H2load:
                 answers = int(_find(r"(\d+) succeeded", run.stdout)[1])
                 spent += answers / float(_find(r"finished in [^,]+, ([\d.]+) req/s", run.stdout)[1])
                 microseconds += (int(line.split(b"\t")[2]) for line in log.read_bytes().splitlines())
+                log.unlink()  # h2load appends: the next run would be counted together with this one.
         microseconds.sort()
         return Load(
             rate=len(microseconds) / spent,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from ..asgi_types import Field, ResponseFields
 from ..errors import ClientDisconnected
@@ -13,6 +13,9 @@ from .clock import NEVER
 from .exchange import Exchange
 from .flow import Gate
 from .websocket import WebSocketConnection
+
+_CLOSED: Final = StreamState.CLOSED
+_HALF_CLOSED_LOCAL: Final = StreamState.HALF_CLOSED_LOCAL
 
 
 class StreamOwner(Protocol):
@@ -133,8 +136,10 @@ class Http2Stream(Stream):
         """See `ResponseStream.write_first`."""
         connection = self._connection
         connection.sender.send_response(self, self._block, body, last)
-        if self.queue is not None or self.state is StreamState.HALF_CLOSED_LOCAL:
-            self._hold()
+        if self.state is _CLOSED:
+            del self.exchange  # As in `_settle`, whose call would cost 1 % here.
+        else:
+            self._settle()
         if not connection.flush_scheduled:
             connection.schedule_flush()
 
@@ -142,8 +147,7 @@ class Http2Stream(Stream):
         """See `ResponseStream.write`."""
         connection = self._connection
         connection.sender.send_content(self, body, last)
-        if self.queue is not None or self.state is StreamState.HALF_CLOSED_LOCAL:
-            self._hold()
+        self._settle()
         connection.after_content()
 
     def write_trailers(self, fields: list[Field]) -> None:
@@ -153,8 +157,7 @@ class Http2Stream(Stream):
             return
         connection = self._connection
         connection.sender.send_trailers(self, connection.encoder.encode_fields(fields))
-        if self.state is StreamState.HALF_CLOSED_LOCAL:
-            self._hold()
+        self._settle()
         connection.schedule_flush()
 
     def on_body_wanted(self) -> None:
@@ -191,6 +194,7 @@ class Http2Stream(Stream):
         """See `Stream.on_queue_sent`."""
         self.deadline = NEVER
         self.release()
+        self._settle()
         if self.incoming is not None and self.tunnel is not None:
             self.tunnel.on_room()
 
@@ -200,11 +204,17 @@ class Http2Stream(Stream):
         if gate is not self.write_gate:
             gate.open()
 
-    def _hold(self) -> None:
-        """Something is still to come from the client: room for what is queued, or the rest of its request."""
-        if self.queue is None:
-            self._connection.on_early_response(self)
-        elif self.write_gate is self._connection.write_gate:
-            self.write_gate = Gate(self._connection.loop, closed=True)
-            self.unsent_bytes = 0
-            self._connection.watch(self)
+    def _settle(self) -> None:
+        """Something was written: let go of what has ended, or wait for what is still to come from the client."""
+        connection = self._connection
+        if self.state is _CLOSED:
+            # The exchange refers to its stream: in a circle both would wait for the garbage collector, which made each
+            # request 12 % more expensive.
+            del self.exchange
+        elif self.queue is not None:
+            if self.write_gate is connection.write_gate:
+                self.write_gate = Gate(connection.loop, closed=True)
+                self.unsent_bytes = 0
+                connection.watch(self)
+        elif self.state is _HALF_CLOSED_LOCAL:
+            connection.on_early_response(self)
