@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ class Load:
     rate: float
     """Answers a second."""
     answers: int
+    seconds: float
+    """How long the server was asked."""
     p50_ms: float
     p99_ms: float
 
@@ -56,8 +59,12 @@ class Client(Protocol):
     def ask(self, url: str, fields: Mapping[str, str]) -> Answer:
         """One request in the version of HTTP that is measured. Raises OSError where there is no answer."""
 
-    def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
-        """Raises BenchmarkError for any answer that is not a success: a refusal is quick and would look like speed."""
+    def run(self, url: str, fields: Mapping[str, str], seconds: int, requests_per_connection: int) -> Load:
+        """Ask for so many seconds, and on new connections before an old one has had more requests than its server
+        takes. Clients of HTTP/1 and WebSockets keep theirs: no server limits those.
+
+        Raises BenchmarkError for any answer that is not a success: a refusal is quick and would look like speed.
+        """
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Wrk:
     def ask(self, url: str, fields: Mapping[str, str]) -> Answer:
         return _ask_over_http1(url, fields)
 
-    def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
+    def run(self, url: str, fields: Mapping[str, str], seconds: int, requests_per_connection: int) -> Load:
         command = [self.program, "--threads=1", f"--connections={self.connections}", f"--duration={seconds}s"]
         command += ["--latency", *(f"--header={name}: {value}" for name, value in fields.items()), url]
         run = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
@@ -88,13 +95,10 @@ class Wrk:
         return Load(
             rate=float(_find(r"Requests/sec:\s+([\d.]+)", run.stdout)[1]),
             answers=int(_find(r"(\d+) requests in", run.stdout)[1]),
+            seconds=seconds,
             p50_ms=_milliseconds(_find(r"50%\s+([\d.]+)(us|ms|s|m)\b", run.stdout)),
             p99_ms=_milliseconds(_find(r"99%\s+([\d.]+)(us|ms|s|m)\b", run.stdout)),
         )
-
-
-REQUESTS_PER_CONNECTION: Final = 4000
-"""With HTTP/2. The server of uvicorn takes more than 4,096 requests on a connection for a flood, and ends it."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,7 @@ class H2load:
         content = subprocess.run(command[:1] + command[2:], capture_output=True, timeout=20, check=False).stdout
         return Answer(int(status[1]), server[1].strip() if server is not None else "", content)
 
-    def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
-        """Ask on new connections whenever the old ones have had `REQUESTS_PER_CONNECTION`."""
+    def run(self, url: str, fields: Mapping[str, str], seconds: int, requests_per_connection: int) -> Load:
         microseconds: list[int] = []
         spent = 0.0
         with tempfile.TemporaryDirectory(prefix="h2load-") as directory:
@@ -136,7 +139,7 @@ class H2load:
                 "--threads=1",
                 f"--clients={self.connections}",
                 f"--max-concurrent-streams={self.streams}",
-                f"--requests={self.connections * REQUESTS_PER_CONNECTION}",
+                f"--requests={self.connections * requests_per_connection}",
                 f"--log-file={log}",
                 *_header_options(fields),
             ]
@@ -162,6 +165,7 @@ class H2load:
         return Load(
             rate=len(microseconds) / spent,
             answers=len(microseconds),
+            seconds=spent,
             p50_ms=microseconds[len(microseconds) // 2] / 1000,
             p99_ms=microseconds[len(microseconds) * 99 // 100] / 1000,
         )
@@ -197,10 +201,12 @@ class WebSockets:
         """A plain request: that the messages are the same is checked in each run."""
         return _ask_over_http1(url, fields)
 
-    def run(self, url: str, fields: Mapping[str, str], seconds: int) -> Load:
+    def run(self, url: str, fields: Mapping[str, str], seconds: int, requests_per_connection: int) -> Load:
         command = [self.program, "-m", "benchmarks.websocket_client", url.replace("http", "ws", 1), self.role]
         command += [str(self.connections), str(seconds), str(self.message_bytes)]
+        started = time.perf_counter()
         run = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        asked_seconds = time.perf_counter() - started
         if run.returncode:
             raise BenchmarkError(f"the WebSocket client ended with {run.returncode}: {run.stderr.strip()[-2000:]}")
         report = json.loads(run.stdout)
@@ -210,6 +216,7 @@ class WebSockets:
         return Load(
             rate=report["answers"] / report["seconds"],
             answers=report["answers"],
+            seconds=asked_seconds,
             p50_ms=milliseconds[len(milliseconds) // 2],
             p99_ms=milliseconds[len(milliseconds) * 99 // 100],
         )

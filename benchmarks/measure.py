@@ -7,7 +7,6 @@ round asks every server once, in an order that rotates, and two servers are comp
 import contextlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +105,9 @@ def measure(
 
 def _sample(server: RunningServer, workload: Workload, seconds: int) -> Sample:
     server.forget_log()
-    cpu, clock = server.cpu_seconds(), time.perf_counter()
-    load = workload.client.run(server.url(workload.target), workload.fields, seconds)
-    busy = (server.cpu_seconds() - cpu) / (time.perf_counter() - clock)
+    cpu = server.cpu_seconds()
+    load = workload.client.run(server.url(workload.target), workload.fields, seconds, server.requests_per_connection)
+    busy = (server.cpu_seconds() - cpu) / load.seconds
     server.expect_logged(load.answers)
     server.forget_log()
     return Sample(load, busy)

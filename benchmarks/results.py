@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import sysconfig
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -93,12 +94,18 @@ class Results:
 
     def doubts(self) -> list[str]:
         """What a reader has to know before believing the figures."""
+        doubts = []
+        if not self.environment["optimised_python"]:
+            doubts.append(
+                "This Python was built without profile-guided optimisation, unlike those of distributions and images: "
+                "servers written in Python look slower here than they are beside those that are not."
+            )
         if not self._cores.separate:
-            return ["Servers and client shared their cores: these figures say little."]
+            return [*doubts, "Servers and client shared their cores: these figures say little."]
         idle = [f"{entry.workload} {entry.server}" for entry in self._samples if self.busy(entry) < _BUSY]
         if not idle:
-            return []
-        return [f"Had less than {_BUSY:.0%} of a core, so measure again on a quiet machine: {', '.join(idle)}"]
+            return doubts
+        return [*doubts, f"Had less than {_BUSY:.0%} of a core, so measure again on a quiet machine: {', '.join(idle)}"]
 
     def as_json(self) -> str:
         """All raw figures."""
@@ -134,12 +141,22 @@ def _environment(workloads: Sequence[Workload]) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "optimised_python": _is_optimised_python(),
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "clients": sorted({workload.client.version() for workload in workloads}),
         "packages": {name: _version(name) for name in _DISTRIBUTIONS},
     }
+
+
+def _is_optimised_python() -> bool:
+    """Whether the interpreter was compiled by what it does most, as `./configure --enable-optimizations` makes it.
+
+    Debian does so without that option, and leaves the flag for it empty.
+    """
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return "--enable-optimizations" in options or not sysconfig.get_config_var("PGO_PROF_USE_FLAG")
 
 
 def _cpu_model() -> str:
