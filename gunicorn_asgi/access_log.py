@@ -9,27 +9,27 @@ The text is the same both ways (`access_line.py`).
 import datetime
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Protocol, TextIO
 
-from .access_line import compile_format, environ_of, log_time, microseconds, one_line, response_fields_of
-from .asgi_types import Field, HTTPScope
+from .access_line import (
+    FinishedExchange,
+    compile_format,
+    environ_of,
+    log_time,
+    microseconds,
+    one_line,
+    response_fields_of,
+)
+from .asgi_types import HTTPScope
 from .wire.http1_response import STATUS_LINES
 
 
 class AccessLog(Protocol):
     """Where finished exchanges go."""
 
-    def write(
-        self,
-        scope: HTTPScope,
-        fields: dict[bytes, bytes],
-        status: int,
-        response_headers: Sequence[Field],
-        sent_bytes: int,
-        duration_seconds: float,
-    ) -> None:
-        """Log an exchange. The arguments are those of an `AccessRecord`, which costs more to make than a line does."""
+    def write(self, exchange: FinishedExchange, duration_seconds: float) -> None:
+        """Log an exchange that took so long."""
 
 
 class GunicornLogger(Protocol):
@@ -68,27 +68,19 @@ class StreamAccessLog:
         self._now = ""
         self._begun_with: TextIO | None = None
 
-    def write(
-        self,
-        scope: HTTPScope,
-        fields: dict[bytes, bytes],
-        status: int,
-        response_headers: Sequence[Field],
-        sent_bytes: int,
-        duration_seconds: float,
-    ) -> None:
+    def write(self, exchange: FinishedExchange, duration_seconds: float) -> None:
         """See `AccessLog.write`."""
         lines = self._lines
         if not lines:
             if self._otherwise is not None:
                 self._begun_with = self._stream()
                 if self._begun_with is None:
-                    self._otherwise.write(scope, fields, status, response_headers, sent_bytes, duration_seconds)
+                    self._otherwise.write(exchange, duration_seconds)
                     return
             self._call_soon(self.flush)
             self._now = log_time()
         try:
-            lines.append(self._line(scope, fields, status, response_headers, sent_bytes, duration_seconds, self._now))
+            lines.append(self._line(exchange, duration_seconds, self._now))
         except Exception as error:  # The application had the scope in its hands and may have left anything there.
             self._on_error(error)
 
@@ -185,21 +177,17 @@ class LoggerAccessLog:
         self._logger = logger
         self._on_error = on_error
 
-    def write(
-        self,
-        scope: HTTPScope,
-        fields: dict[bytes, bytes],
-        status: int,
-        response_headers: Sequence[Field],
-        sent_bytes: int,
-        duration_seconds: float,
-    ) -> None:
+    def write(self, exchange: FinishedExchange, duration_seconds: float) -> None:
         """See `AccessLog.write`."""
         # Gunicorn's atoms leave out the days, so from one day on %(T)s counts anew here and not on the stream's way.
         duration = datetime.timedelta(microseconds=microseconds(duration_seconds))
         try:
-            response = _ResponseView(status, response_headers, sent_bytes)
-            self._logger.access(response, _RequestView(scope), environ_of(scope), duration)
+            self._logger.access(
+                _ResponseView(exchange),
+                _RequestView(exchange.scope),
+                environ_of(exchange.scope, exchange.uri),
+                duration,
+            )
         except Exception as error:  # A user's logger may raise anything, and the response has been sent.
             self._on_error(error)
 
@@ -220,7 +208,8 @@ class _ResponseView:
 
     __slots__ = ("headers", "sent", "status")
 
-    def __init__(self, status: int, response_headers: Sequence[Field], sent_bytes: int) -> None:
+    def __init__(self, exchange: FinishedExchange) -> None:
+        status = exchange.status
         self.status = STATUS_LINES.get(status, b"HTTP/1.1 %d" % status)[9:].strip().decode("ascii")
-        self.headers = response_fields_of(response_headers)
-        self.sent = sent_bytes
+        self.headers = response_fields_of(exchange.response_headers)
+        self.sent = exchange.sent_bytes

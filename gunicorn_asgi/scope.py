@@ -60,10 +60,9 @@ _REFUSED_LINE: Final = re.compile(
 
 def build_refused_scope(
     head: bytes, http_version: str, client: Address | None, server: Address | None, scheme: str
-) -> HTTPScope:
-    """A scope for the access log, of a request whose `head` is not served: it may be wrong, cut off, or no head at all.
-
-    What cannot be read is `-`.
+) -> tuple[HTTPScope, str]:
+    """Scope and target for the access log, of a request whose `head` is not served: it may be wrong, cut off, or no
+    head at all. What cannot be read is `-`.
     """
     method, target = "-", b"-"
     match = _REFUSED_LINE(head)
@@ -72,7 +71,7 @@ def build_refused_scope(
         if match["version"]:
             http_version = match["version"].decode("ascii")
     raw_path, _, query_string = target.partition(b"?")
-    return build_http_scope(
+    scope = build_http_scope(
         method,
         http_version,
         raw_path.decode("latin-1"),
@@ -86,6 +85,7 @@ def build_refused_scope(
         {},
         {},
     )
+    return scope, target.decode("ascii", "backslashreplace")
 
 
 def build_websocket_scope(scope: HTTPScope, subprotocols: list[str]) -> WebSocketScope:

@@ -20,7 +20,7 @@ from gunicorn.glogging import Logger, SafeAtoms
 from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 
-from gunicorn_asgi.access_line import AccessRecord, compile_format, log_time
+from gunicorn_asgi.access_line import AccessRecord, FinishedExchange, compile_format, log_time
 from gunicorn_asgi.access_log import (
     SECONDS_BETWEEN_ERRORS,
     LoggerAccessLog,
@@ -69,8 +69,9 @@ class Exchange:
         server: Address = SERVER,
     ) -> None:
         head = read_request_head(request, HttptoolsFieldParser(), HeadLimits())
-        scope = build_http_scope(*head[:6], client, server, "http", "", {}, {})
-        self.record = AccessRecord(scope, head.fields, status, response_headers, sent_bytes, microseconds / 1_000_000)
+        scope = build_http_scope(head.method, *head[2:7], client, server, "http", "", {}, {})
+        self.record = AccessRecord(scope, head.fields, head.method, head.uri, status, response_headers, sent_bytes)
+        self.duration_seconds = microseconds / 1_000_000
         self._request = request
         self._status = f"{status} Reason" if status != 299 else "299 "
         self._client = client if client is not None else ""
@@ -78,7 +79,7 @@ class Exchange:
         self._microseconds = microseconds
 
     def line(self, access_log_format: str) -> str:
-        return compile_format(access_log_format)(*self.record, log_time())
+        return compile_format(access_log_format)(self.record, self.duration_seconds, log_time())
 
     def gunicorn_line(self, access_log_format: str, logger: Logger) -> str:
         config = Config()
@@ -241,19 +242,14 @@ def test_each_request_has_gunicorns_text(logger: Logger, request_bytes: bytes, a
 
 
 @pytest.mark.parametrize(
-    ("target", "shown"),
-    [
-        pytest.param(b"/a?", "/a", id="empty query"),
-        pytest.param(b"http://example.org/a?b", "/a?b", id="absolute target"),
-    ],
+    "target", [pytest.param(b"/a?", id="empty query"), pytest.param(b"http://example.org/a?b", id="absolute target")]
 )
-def test_the_target_is_as_much_as_the_scope_tells(logger: Logger, target: bytes, shown: str) -> None:
-    """Gunicorn logs the target as it came. ASGI has no place for a lone `?`, nor for the authority in a target."""
+def test_the_target_is_shown_as_it_came(logger: Logger, target: bytes) -> None:
+    """The scope does not tell it: ASGI has no place for a lone `?`, nor for the authority in a target."""
     exchange = Exchange(request_of(target=target))
-    assert exchange.line("%(r)s") == f"GET {shown} HTTP/1.1"
-    assert exchange.line("%({RAW_URI}e)s") == shown
-    others = "%(m)s %(U)s %(q)s %(H)s %({PATH_INFO}e)s"
-    assert exchange.line(others) == exchange.gunicorn_line(others, logger)
+    assert exchange.line("%(r)s") == f"GET {target.decode()} HTTP/1.1"
+    everything = "%(r)s %(m)s %(U)s %(q)s %(H)s %({PATH_INFO}e)s %({RAW_URI}e)s"
+    assert exchange.line(everything) == exchange.gunicorn_line(everything, logger)
 
 
 def test_the_path_is_shown_as_latin_1(logger: Logger) -> None:
@@ -343,7 +339,7 @@ def test_the_time_is_gunicorns_time(logger: Logger) -> None:
     line = compile_format("%(t)s")
     record = Exchange().record
     while True:
-        before, ours, after = logger.now(), line(*record, log_time()), logger.now()
+        before, ours, after = logger.now(), line(record, 0.0, log_time()), logger.now()
         if before == after:
             break
     assert ours == before
@@ -352,13 +348,13 @@ def test_the_time_is_gunicorns_time(logger: Logger) -> None:
 def test_the_process_is_the_one_that_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     line = compile_format("%(p)s")  # As in Gunicorn's master, before it forks.
     monkeypatch.setattr(os, "getpid", lambda: 4711)
-    assert line(*Exchange().record, log_time()) == "<4711>"
+    assert line(Exchange().record, 0.0, log_time()) == "<4711>"
 
 
 def test_a_compiled_format_keeps_nothing_of_a_record() -> None:
     line = compile_format("%(r)s %({x}i)s")
     first, second = Exchange(request_of(b"X: 1", target=b"/1")), Exchange(request_of(target=b"/2"))
-    assert [line(*exchange.record, log_time()) for exchange in (first, second, first)] == [
+    assert [line(exchange.record, 0.0, log_time()) for exchange in (first, second, first)] == [
         *("GET /1 HTTP/1.1 1", "GET /2 HTTP/1.1 -", "GET /1 HTTP/1.1 1"),
     ]
 
@@ -458,7 +454,7 @@ class CountingStream(io.StringIO):
 
 def paths(log: StreamAccessLog, *targets: bytes) -> None:
     for target in targets:
-        log.write(*Exchange(request_of(target=target)).record)
+        log.write(Exchange(request_of(target=target)).record, 0.0)
 
 
 def test_lines_are_written_and_flushed_once_a_loop_turn() -> None:
@@ -523,7 +519,7 @@ def test_a_line_that_the_stream_cannot_encode_takes_no_other_line_with_it() -> N
     stream = io.TextIOWrapper(raw, encoding="ascii")
     log = StreamAccessLog("%(a)s", lambda: stream, loop.call_soon, errors.append)
     for user_agent in (b"first", b"\xe9", b"last"):
-        log.write(*Exchange(request_of(b"User-Agent: " + user_agent)).record)
+        log.write(Exchange(request_of(b"User-Agent: " + user_agent)).record, 0.0)
     loop.turn()
     assert raw.getvalue().splitlines() == [b"first", b"\\xe9", b"last"]
     assert errors == []
@@ -532,7 +528,8 @@ def test_a_line_that_the_stream_cannot_encode_takes_no_other_line_with_it() -> N
 def test_texts_are_right_for_more_values_than_any_cache_holds() -> None:
     line = compile_format("%(a)s")
     for number in [*range(2000), *range(10)]:
-        assert line(*Exchange(request_of(b'User-Agent: "%d"' % number)).record, log_time()) == f'\\"{number}\\"'
+        exchange = Exchange(request_of(b'User-Agent: "%d"' % number))
+        assert line(exchange.record, 0.0, log_time()) == f'\\"{number}\\"'
 
 
 def test_a_scope_that_the_application_broke_is_reported_and_the_next_line_is_written() -> None:
@@ -540,7 +537,7 @@ def test_a_scope_that_the_application_broke_is_reported_and_the_next_line_is_wri
     log = StreamAccessLog("%(U)s", lambda: stream, loop.call_soon, errors.append)
     broken = Exchange().record
     broken.scope.clear()  # type: ignore[attr-defined]  # What an application may do, a TypedDict may not.
-    log.write(*broken)
+    log.write(broken, 0.0)
     paths(log, b"/2")
     loop.turn()
     assert [type(error) for error in errors] == [KeyError]
@@ -593,13 +590,13 @@ class PlainLogger:
             "%(s)s", PlainStream(self.logger, self.handler), self.loop.call_soon, self.errors.append, self
         )
 
-    def write(self, *values: Any) -> None:
+    def write(self, exchange: FinishedExchange, duration_seconds: float) -> None:
         """The access log that is used where the stream is not."""
-        self.otherwise.append(AccessRecord(*values).status)
+        self.otherwise.append(exchange.status)
 
     def answer(self, *statuses: int) -> None:
         for status in statuses:
-            self.log.write(*Exchange(status=status).record)
+            self.log.write(Exchange(status=status).record, 0.0)
 
 
 class Refuse(logging.Filter):
@@ -678,7 +675,7 @@ class Recorder:
 
 def test_a_logger_gets_the_objects_that_gunicorn_documents() -> None:
     logger, errors = Recorder(), list[Exception]()
-    LoggerAccessLog(logger, errors.append).write(*Exchange(status=404, microseconds=1_500_000).record)
+    LoggerAccessLog(logger, errors.append).write(Exchange(status=404).record, 1.5)
     [(response, request, environ, duration)] = logger.calls
     assert response.status == "404 Not Found"
     assert response.sent == 12
@@ -699,7 +696,7 @@ def test_a_logger_that_raises_is_reported_and_not_raised() -> None:
             raise KeyError("boom")
 
     errors = list[Exception]()
-    LoggerAccessLog(Broken(), errors.append).write(*Exchange().record)
+    LoggerAccessLog(Broken(), errors.append).write(Exchange().record, 0.0)
     assert [type(error) for error in errors] == [KeyError]
 
 
@@ -728,9 +725,11 @@ def test_both_ways_write_the_same_text(make_logger: MakeLogger, tmp_path: Path, 
     path = tmp_path / "access.log"
     logger = make_logger(accesslog=str(path), access_log_format=access_log_format)
     errors = list[Exception]()
-    LoggerAccessLog(logger, errors.append).write(*exchange.record)
+    LoggerAccessLog(logger, errors.append).write(exchange.record, exchange.duration_seconds)
     loop, stream = Loop(), io.StringIO(newline="")
-    StreamAccessLog(access_log_format, lambda: stream, loop.call_soon, errors.append).write(*exchange.record)
+    StreamAccessLog(access_log_format, lambda: stream, loop.call_soon, errors.append).write(
+        exchange.record, exchange.duration_seconds
+    )
     loop.turn()
     with path.open(newline="", encoding="utf-8") as file:
         assert stream.getvalue() == file.read()
@@ -742,6 +741,5 @@ def test_both_ways_round_a_duration_alike(make_logger: MakeLogger, tmp_path: Pat
     logger = make_logger(accesslog=str(path), access_log_format="%(D)s")
     record = Exchange().record
     for duration in (0.0012345678, 0.0012345, 0.0012349999, 0.9999999):
-        record = record._replace(duration_seconds=duration)
-        LoggerAccessLog(logger, list[Exception]().append).write(*record)
-        assert path.read_text().split()[-1] == compile_format("%(D)s")(*record, "")
+        LoggerAccessLog(logger, list[Exception]().append).write(record, duration)
+        assert path.read_text().split()[-1] == compile_format("%(D)s")(record, duration, "")

@@ -17,7 +17,9 @@ def scope_of(
     data = b"%b %b HTTP/1.1\r\nHost: example.org\r\nX-One: 1\r\nx-one: 2\r\n\r\n" % (method, target)
     head = read_request_head(data, HttptoolsFieldParser(), HeadLimits())
     client, server = ("192.0.2.1", 1234), ("127.0.0.1", 8000)
-    return build_http_scope(*head[:6], client, server, "https", root_path, {} if state is None else state, {"tls": {}})
+    return build_http_scope(
+        head.method, *head[2:7], client, server, "https", root_path, {} if state is None else state, {"tls": {}}
+    )
 
 
 def test_a_scope_holds_what_the_specification_lists() -> None:
@@ -42,7 +44,7 @@ def test_a_scope_holds_what_the_specification_lists() -> None:
 @pytest.mark.parametrize("server", [None, ("/run/app.sock", None)])
 def test_addresses_of_unix_sockets_are_passed_on(server: tuple[str, None] | None) -> None:
     head = read_request_head(b"GET / HTTP/1.0\r\n\r\n", HttptoolsFieldParser(), HeadLimits())
-    scope = build_http_scope(*head[:6], None, server, "http", "", {}, {})
+    scope = build_http_scope(head.method, *head[2:7], None, server, "http", "", {}, {})
     assert scope["client"] is None
     assert scope["server"] == server
     assert scope["http_version"] == "1.0"

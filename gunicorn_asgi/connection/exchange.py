@@ -104,25 +104,29 @@ class ResponseStream(Protocol):
 
 
 class Exchange:
-    """`receive` and `send` of one request, and what becomes of it when the application fails."""
+    """`receive` and `send` of one request, and what becomes of it when the application fails.
+
+    To the access log it is a `FinishedExchange`.
+    """
 
     __slots__ = (
         "_bodiless",
         "_context",
-        "_fields",
-        "_is_head",
         "_name",
         "_remaining",
         "_request_body",
-        "_response_headers",
-        "_scope",
-        "_sent_bytes",
         "_started_at",
-        "_status",
         "_stream",
         "_trailers",
+        "fields",
+        "method",
+        "response_headers",
+        "scope",
+        "sent_bytes",
         "state",
+        "status",
         "task",
+        "uri",
     )
 
     def __init__(
@@ -131,23 +135,25 @@ class Exchange:
         stream: ResponseStream,
         scope: HTTPScope,
         fields: dict[bytes, bytes],
+        method: str,
+        uri: str,
         name: str,
-        is_head: bool,
         has_body: bool,
     ) -> None:
         """Call the application in a task of its own.
 
-        `fields` has one value for each name in the headers of `scope`, for the access log. `name`, the method and path,
-        becomes that of the task.
+        `fields` has one value for each name in the headers of `scope`, and `uri` is the target as received, both for
+        the access log. `name`, the method and path, becomes that of the task.
 
         What the exchange needs to know of its request it is told here: `scope` belongs to the application, which may
         change it.
         """
         self._context = context
         self._stream = stream
-        self._scope = scope
-        self._fields = fields
-        self._is_head = is_head
+        self.scope = scope
+        self.fields = fields
+        self.method = method
+        self.uri = uri
         self._name = name
         self.state = _AWAITING_START
         # Made on the first receive() where there is no body: most applications never ask for it.
@@ -155,9 +161,9 @@ class Exchange:
         self._bodiless = False
         self._remaining = UNKNOWN_LENGTH
         self._trailers: list[Field] | None = None  # Where announced: those sent by the application so far.
-        self._sent_bytes = 0
-        self._status = 0
-        self._response_headers: Sequence[Field] = ()
+        self.sent_bytes = 0
+        self.status = 0
+        self.response_headers: Sequence[Field] = ()
         self._started_at = time.perf_counter()
         context.begin_exchange(self)
         self.task = context.create_task(self._run(), name=name)
@@ -167,7 +173,7 @@ class Exchange:
         if context.heartbeat_is_due:
             context.beat()
         try:
-            await context.app(self._scope, self.receive, self.send)
+            await context.app(self.scope, self.receive, self.send)
         except BaseException as error:
             self._on_error(error)
             # Cancellation, KeyboardInterrupt and SystemExit have somebody above who waits for them.
@@ -210,14 +216,14 @@ class Exchange:
                 await self._send_other(message)
                 return
             status = message["status"]
-            self._response_headers = fields = tuple(message.get("headers", ()))
-            self._bodiless = bodiless = self._is_head or status in BODYLESS_STATUS
+            self.response_headers = fields = tuple(message.get("headers", ()))
+            self._bodiless = bodiless = self.method == "HEAD" or status in BODYLESS_STATUS
             trailers = "trailers" in message and bool(message["trailers"])
             self._remaining = self._stream.start(
-                status, fields, bodiless, trailers and not bodiless and accepts_trailers(self._fields)
+                status, fields, bodiless, trailers and not bodiless and accepts_trailers(self.fields)
             )
             self._trailers = [] if trailers else None
-            self._status = status
+            self.status = status
             self.state = _HEAD_HELD
             return
         stream = self._stream
@@ -246,7 +252,7 @@ class Exchange:
             elif last and remaining:
                 raise ApplicationError("the body is shorter than the content-length of the response")
             self._remaining = remaining
-        self._sent_bytes += len(body)
+        self.sent_bytes += len(body)
         state = self.state
         if not last:
             self.state = _STREAMING
@@ -282,7 +288,7 @@ class Exchange:
             self._trailers += checked_trailers(message.get("headers", ()))
             if not message.get("more_trailers", False):
                 self.state = _COMPLETE
-                wanted = not self._bodiless and accepts_trailers(self._fields)
+                wanted = not self._bodiless and accepts_trailers(self.fields)
                 stream.write_trailers(self._trailers if wanted else [])
                 if self._request_body is not None:
                     self._request_body.wake()
@@ -309,11 +315,11 @@ class Exchange:
         """The client has gone, or its request turned out to be broken, and was answered with `status`."""
         if not self._has_ended:
             if not self.head_sent:
-                self._status = status
-                self._response_headers = ()
+                self.status = status
+                self.response_headers = ()
                 if status != CLIENT_GONE:
-                    self._response_headers, content = plain_answer(status)
-                    self._sent_bytes = len(content)
+                    self.response_headers, content = plain_answer(status)
+                    self.sent_bytes = len(content)
             self.state = _DISCONNECTED
             self._log_access()
         if self._request_body is not None:
@@ -346,10 +352,10 @@ class Exchange:
 
     def describe(self) -> ExchangeDescription:
         """See `RunningExchange.describe`."""
-        method, _, path = self._name.partition(" ")
-        client = self._scope.get("client")
+        _, _, path = self._name.partition(" ")
+        client = self.scope.get("client")
         return ExchangeDescription(
-            method, path, client[0] if client else "unix socket", time.perf_counter() - self._started_at
+            self.method, path, client[0] if client else "unix socket", time.perf_counter() - self._started_at
         )
 
     @property
@@ -366,14 +372,7 @@ class Exchange:
     def _log_access(self) -> None:
         context = self._context
         if context.access_log is not None:
-            context.access_log.write(
-                self._scope,
-                self._fields,
-                self._status,
-                self._response_headers,
-                self._sent_bytes,
-                time.perf_counter() - self._started_at,
-            )
+            context.access_log.write(self, time.perf_counter() - self._started_at)
 
     def _on_error(self, error: BaseException) -> None:
         """The application has failed: 500 while nothing was sent, else break off."""
@@ -402,14 +401,14 @@ class Exchange:
             self._stream.abort()
 
     def _send_plain_answer(self, status: int) -> None:
-        self._response_headers, content = plain_answer(status)
-        self._status = status
-        self._bodiless = self._is_head
+        self.response_headers, content = plain_answer(status)
+        self.status = status
+        self._bodiless = self.method == "HEAD"
         self._stream.close_when_sent()
-        self._stream.start(status, self._response_headers, self._bodiless, False)
+        self._stream.start(status, self.response_headers, self._bodiless, False)
         self.state = _COMPLETE
         body = b"" if self._bodiless else content
-        self._sent_bytes = len(body)
+        self.sent_bytes = len(body)
         self._stream.write_first(body, True)
         if self._request_body is not None:
             self._request_body.wake()

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from typing import Any, Final
 
+from ..access_line import AccessRecord
 from ..asgi_types import Address, Field
 from ..errors import RemoteProtocolError
 from ..proxy import UNSEEN, FieldShape
@@ -96,5 +97,5 @@ class HttpConnection(TransportProtocol):
         access_log = self._context.access_log
         if access_log is not None:
             fields, content = plain_answer(status)
-            scope = build_refused_scope(head, http_version, self._client, self._server, self._scheme)
-            access_log.write(scope, {}, status, fields, len(content), 0.0)
+            scope, uri = build_refused_scope(head, http_version, self._client, self._server, self._scheme)
+            access_log.write(AccessRecord(scope, {}, scope["method"], uri, status, fields, len(content)), 0.0)

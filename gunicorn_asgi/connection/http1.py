@@ -117,7 +117,7 @@ class Http1Connection(ResponseWriter):
             if end != len(data):
                 data, rest = data[:end], data[end:]
             known = self._known_fields
-            method, path, raw_path, query, section = read_request_head(
+            method, uri, path, raw_path, query, section = read_request_head(
                 data, context.field_parser, context.head_limits, known
             )
             if context.casefold_methods:
@@ -133,7 +133,9 @@ class Http1Connection(ResponseWriter):
                 shape = None
                 # Host alone says nothing, and is quicker to see.
                 if len(fields) > 1:
-                    if b"upgrade" in fields and self._switch_to_http2(method, path, raw_path, query, section, rest):
+                    if b"upgrade" in fields and self._switch_to_http2(
+                        method, uri, path, raw_path, query, section, rest
+                    ):
                         return
                     shape = self._shapes.get(tuple(fields), UNSEEN)
                     if shape is not None:
@@ -174,9 +176,9 @@ class Http1Connection(ResponseWriter):
         )
         name = f"{method} {path}"
         if handshake is None:
-            self._exchange = Exchange(context, self, scope, fields, name, method == "HEAD", body_length != 0)
+            self._exchange = Exchange(context, self, scope, fields, method, uri, name, body_length != 0)
         else:
-            self._exchange = WebSocketExchange(context, self, scope, fields, name, handshake)
+            self._exchange = WebSocketExchange(context, self, scope, fields, method, uri, name, handshake)
         if body_length:
             self._continue_wanted = expects_continue and not rest
             self._begin_body(body_length, rest)
@@ -187,7 +189,7 @@ class Http1Connection(ResponseWriter):
                 self._limit_pending()
 
     def _switch_to_http2(
-        self, method: str, path: str, raw_path: bytes, query: bytes, section: FieldSection, rest: bytes
+        self, method: str, uri: str, path: str, raw_path: bytes, query: bytes, section: FieldSection, rest: bytes
     ) -> bool:
         """Go on as HTTP/2 where the request asks for it and the settings allow it (`Upgrade: h2c`)."""
         context, transport = self._context, self._transport
@@ -207,7 +209,7 @@ class Http1Connection(ResponseWriter):
         headers = without_upgrade(headers)
         connection = Http2Connection(context)
         transport.set_protocol(connection)
-        head = method, path, raw_path, query, headers, dict(headers), UNKNOWN_CONTENT_LENGTH, b""
+        head = method, path, raw_path, query, headers, dict(headers), UNKNOWN_CONTENT_LENGTH, b"", uri
         connection.begin_upgraded(transport, payload, head)
         if rest:
             connection.data_received(rest)

@@ -193,7 +193,7 @@ class Http2Connection(HttpConnection):
 
     def on_request(self, stream_id: int, head: RequestHead, ended: bool) -> Http2Stream:
         """See `Http2Events.on_request`."""
-        method, path, raw_path, query, headers, fields, length, protocol = head
+        method, path, raw_path, query, headers, fields, length, protocol, uri = head
         context = self._context
         if context.casefold_methods:
             method = method.upper()
@@ -223,9 +223,9 @@ class Http2Connection(HttpConnection):
         if protocol:
             handshake = _websocket_handshake(protocol, fields, ended, context)
             stream.tunnel = Http2Tunnel(self, stream)
-            stream.exchange = WebSocketExchange(context, stream, scope, fields, name, handshake)
+            stream.exchange = WebSocketExchange(context, stream, scope, fields, method, uri, name, handshake)
             return stream
-        stream.exchange = Exchange(context, stream, scope, fields, name, method == "HEAD", not ended)
+        stream.exchange = Exchange(context, stream, scope, fields, method, uri, name, not ended)
         return stream
 
     def on_refused_request(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:

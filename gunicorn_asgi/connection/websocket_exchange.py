@@ -58,6 +58,8 @@ class WebSocketExchange(Exchange):
         stream: WebSocketStream,
         scope: HTTPScope,
         fields: dict[bytes, bytes],
+        method: str,
+        uri: str,
         name: str,
         handshake: Handshake,
     ) -> None:
@@ -69,9 +71,9 @@ class WebSocketExchange(Exchange):
         self._disconnect: WebSocketMessage | None = None
         self._websocket: WebSocketConnection | None = None
         self._leaving = False
-        super().__init__(context, stream, scope, fields, name, False, False)
+        super().__init__(context, stream, scope, fields, method, uri, name, False)
         # For the application; its task has not begun. The access log gets the request.
-        self._scope = cast(HTTPScope, build_websocket_scope(scope, handshake.subprotocols))
+        self.scope = cast(HTTPScope, build_websocket_scope(scope, handshake.subprotocols))
         self.state = _AWAITING_ACCEPT
 
     # The application's side
@@ -115,7 +117,7 @@ class WebSocketExchange(Exchange):
         assert websocket is not None
         if websocket.write_gate.closed:
             await self._wait_for_room(websocket)
-        self._sent_bytes += len(payload)
+        self.sent_bytes += len(payload)
         websocket.send_message(payload, is_text)
 
     async def _wait_for_room(self, websocket: WebSocketConnection) -> None:
@@ -179,8 +181,8 @@ class WebSocketExchange(Exchange):
             self._websocket = None
             self.state = _AWAITING_ACCEPT
             raise
-        self._status = 101
-        self._response_headers = fields
+        self.status = 101
+        self.response_headers = fields
         if self._leaving:
             websocket.end_grace()
 
@@ -253,7 +255,7 @@ class WebSocketExchange(Exchange):
 
     def _log_access(self) -> None:
         # The log shows the request; the scope of a WebSocket has no method.
-        self._scope = self._http_scope
+        self.scope = self._http_scope
         super()._log_access()
 
 

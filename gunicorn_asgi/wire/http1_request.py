@@ -76,9 +76,9 @@ A plain tuple, because every request takes one apart: a NamedTuple costs 0.2 us 
 NO_FIELDS: Final[FieldSection] = (b"", "1.1", [], {}, 0, True, False)
 """Before the first request of a connection."""
 
-RequestHead: TypeAlias = tuple[str, str, bytes, bytes, FieldSection]
-"""A request as far as its head tells, everything in it checked: method; path, percent-decoded once as UTF-8 with
-invalid bytes replaced; raw path; query string; fields."""
+RequestHead: TypeAlias = tuple[str, str, str, bytes, bytes, FieldSection]
+"""A request as far as its head tells, everything in it checked: method; target as received, in ASCII; path,
+percent-decoded once as UTF-8 with invalid bytes replaced; raw path; query string; fields."""
 
 
 def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits, known: FieldSection) -> RequestHead:
@@ -102,14 +102,15 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits, know
         _check_version(lines)
     method_name = COMMON_METHODS.get(method) or other_method(method)
     section = known if is_known else _read_fields(lines, parser, limits)
-    if not is_origin_form:
-        target, section = _other_target_form(target, method, section)
     try:
-        path = target.decode("ascii")
+        uri = path = target.decode("ascii")
     except UnicodeDecodeError:
         raise RemoteProtocolError(400, "bad-target") from None
     if not path.isprintable() or "#" in path:
         raise RemoteProtocolError(400, "bad-target")
+    if not is_origin_form:
+        target, section = _other_target_form(target, method, section)
+        path = target.decode("ascii")
     raw_path = target
     query_string = b""
     if "?" in path:
@@ -117,7 +118,7 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits, know
         path = path[: len(raw_path)]
     if "%" in path:
         path = unquote(path)
-    return method_name, path, raw_path, query_string, section
+    return method_name, uri, path, raw_path, query_string, section
 
 
 def _read_fields(lines: bytes, parser: FieldParser, limits: HeadLimits) -> FieldSection:

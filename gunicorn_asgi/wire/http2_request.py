@@ -31,7 +31,7 @@ _MAX_KNOWN_HOSTS: Final = 1024
 # What the dynamic table of a client may hold at most is below the usual limit of a field.
 _TABLE_BYTES: Final = 4096
 
-RequestHead: TypeAlias = tuple[str, str, bytes, bytes, list[Field], dict[bytes, bytes], int, bytes]
+RequestHead: TypeAlias = tuple[str, str, bytes, bytes, list[Field], dict[bytes, bytes], int, bytes, str]
 """A request as far as its header list tells, everything in it checked.
 
     method
@@ -42,6 +42,7 @@ RequestHead: TypeAlias = tuple[str, str, bytes, bytes, list[Field], dict[bytes, 
     fields              one value for each name, for look-ups
     content_length      in bytes, or `UNKNOWN_LENGTH`
     protocol            of an extended CONNECT (RFC 8441), which must be asked for; else empty
+    uri                 `:path` as received
 
 A plain tuple, because every request makes one and takes it apart. A request that is repeated gets the same one again:
 `headers` and `fields` are to be copied before they are changed.
@@ -141,26 +142,26 @@ class RequestReader:
         if scheme not in (b"http", b"https"):
             raise RemoteProtocolError(400, "bad-scheme")
 
-        path, raw_path, query_string = self._target(target, method_name)
+        uri, path, raw_path, query_string = self._target(target, method_name)
         content_length = UNKNOWN_LENGTH
         if b"content-length" in fields:
             content_length = _content_length(fields[b"content-length"], ended)
-        return method_name, path, raw_path, query_string, headers, fields, content_length, protocol
+        return method_name, path, raw_path, query_string, headers, fields, content_length, protocol, uri
 
     def read_path(self, head: RequestHead, target: bytes) -> RequestHead:
         """The request that differs from `head` in nothing but `:path`. Raises RemoteProtocolError as `read` does."""
-        method, _, _, _, headers, fields, content_length, protocol = head
-        path, raw_path, query_string = self._target(target, method)
-        return method, path, raw_path, query_string, headers, fields, content_length, protocol
+        method, _, _, _, headers, fields, content_length, protocol, _ = head
+        uri, path, raw_path, query_string = self._target(target, method)
+        return method, path, raw_path, query_string, headers, fields, content_length, protocol, uri
 
-    def _target(self, target: bytes, method: str) -> tuple[str, bytes, bytes]:
-        """Path, raw path and query string."""
+    def _target(self, target: bytes, method: str) -> tuple[str, str, bytes, bytes]:
+        """The target as text, its path, raw path and query string."""
         if len(target) > self._limits.request_line_bytes:
             raise RemoteProtocolError(414, "target-too-long")
         if target[:1] != b"/" and (target != b"*" or method != "OPTIONS"):
             raise RemoteProtocolError(400, "bad-target")
         try:
-            path = target.decode("ascii")
+            uri = path = target.decode("ascii")
         except UnicodeDecodeError:
             raise RemoteProtocolError(400, "bad-target") from None
         # Control characters are not there any more.
@@ -173,7 +174,7 @@ class RequestReader:
             path = path[: len(raw_path)]
         if "%" in path:
             path = unquote(path)
-        return path, raw_path, query_string
+        return uri, path, raw_path, query_string
 
     def check_sizes(self, received: Sequence[Field]) -> None:
         """Hold each field of a large block against its limit, measured as a field line. Raises

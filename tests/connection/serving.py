@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from gunicorn_asgi.access_line import AccessRecord
+from gunicorn_asgi.access_line import AccessRecord, FinishedExchange
 from gunicorn_asgi.asgi_types import Application, HTTPScope, SendMessage
 from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.settings import Settings
@@ -58,9 +58,12 @@ class RecordingAccessLog:
 
     def __init__(self) -> None:
         self.records: list[AccessRecord] = []
+        self.durations_seconds: list[float] = []
 
-    def write(self, *values: Any) -> None:
-        self.records.append(AccessRecord(*values))
+    def write(self, exchange: FinishedExchange, duration_seconds: float) -> None:
+        # As it is now: an exchange goes on changing.
+        self.records.append(AccessRecord(*(getattr(exchange, name) for name in AccessRecord._fields)))
+        self.durations_seconds.append(duration_seconds)
 
     @property
     def lines(self) -> list[tuple[str, int, int]]:

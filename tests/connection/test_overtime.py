@@ -48,7 +48,7 @@ def exchange_with(
         log, accesses = RecordingLog(), RecordingAccessLog()
         context = serving_context(app, settings=settings, log=log, access_log=accesses)
         stream = AngleStream(loop)
-        exchange = Exchange(context, stream, http_scope("/path", "GET"), {}, "GET /path", False, has_body)
+        exchange = Exchange(context, stream, http_scope("/path", "GET"), {}, "GET", "/path", "GET /path", has_body)
         await turns()
         await steps(Running(loop, stream, exchange, log, accesses))
         context.clock.stop()

@@ -46,7 +46,9 @@ async def opened(app: Application) -> tuple[Stream, Any]:
     stream = Stream(loop)
     fields = {b"sec-websocket-version": b"13", b"sec-websocket-protocol": b"chat"}
     handshake = read_http2_handshake(fields, per_message_deflate=True)
-    WebSocketExchange(context, stream, http_scope("/chat", "CONNECT"), fields, "CONNECT /chat", handshake)
+    WebSocketExchange(
+        context, stream, http_scope("/chat", "CONNECT"), fields, "CONNECT", "/chat", "CONNECT /chat", handshake
+    )
     await turns()
     return stream, context
 

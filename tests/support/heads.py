@@ -10,6 +10,7 @@ from gunicorn_asgi.wire.http1_request import NO_FIELDS, FieldParser, IncompleteH
 
 class RequestHead(NamedTuple):
     method: str
+    uri: str
     http_version: str
     path: str
     raw_path: bytes
@@ -26,10 +27,11 @@ def read_request_head(head: bytes, parser: FieldParser, limits: HeadLimits) -> R
     first = http1_request.read_request_head(head, parser, limits, NO_FIELDS)
     repeated = http1_request.read_request_head(head, parser, limits, first[-1])
     assert repeated == first
-    method, path, raw_path, query_string, section = first
+    method, uri, path, raw_path, query_string, section = first
     _, http_version, headers, fields, body_length, keep_alive, expects_continue = section
     return RequestHead(
         method,
+        uri,
         http_version,
         path,
         raw_path,

@@ -726,7 +726,8 @@ def test_requests_that_differ_in_their_path() -> None:
     heads = [client.heads[2 * number + 1] for number in range(len(paths))]
     assert [head[2] + (b"?" + head[3] if head[3] else b"") for head in heads] == paths
     assert heads[2][1] == "/ä"
-    assert all(head[4:] == heads[0][4:] for head in heads)
+    assert all(head[4:8] == heads[0][4:8] for head in heads)
+    assert [head[8].encode() for head in heads] == paths
     assert heads[0][4] == [(b"host", b"example.org"), (b"x-y", b"z"), (b"cookie", b"a; b")]
 
 

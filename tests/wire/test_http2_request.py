@@ -27,12 +27,13 @@ def refusal(received: list[Field], *, ended: bool = True, **limits: int) -> tupl
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
 def test_a_request(order: list[int]) -> None:
     received = [*(FOUR[index] for index in order), (b"accept", b"*/*"), (b"user-agent", b"me")]
-    method, path, raw_path, query, headers, fields, length, protocol = reader().read(received, True)
+    method, path, raw_path, query, headers, fields, length, protocol, uri = reader().read(received, True)
     assert (method, path, raw_path, query) == ("GET", "/a b", b"/a%20b", b"q=1")
     # ASGI HTTP spec: `host` comes first, made of `:authority`.
     assert headers == [(b"host", b"example.org:8443"), (b"accept", b"*/*"), (b"user-agent", b"me")]
     assert fields == dict(headers)
     assert (length, protocol) == (UNKNOWN_LENGTH, b"")
+    assert uri.encode() == dict(received)[b":path"]
     assert received[4:] == [(b"accept", b"*/*"), (b"user-agent", b"me")], "the list of the decoder was changed"
 
 
