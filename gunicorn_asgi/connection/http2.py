@@ -178,14 +178,15 @@ class Http2Connection(HttpConnection):
         super().pause_writing()
         # Who takes no answers gets no more questions answered: RST_STREAM, PING and SETTINGS cost answers too.
         self._pause_reading()
-        for tunnel in self._tunnels():
+        for _, tunnel in self._tunnels():
             tunnel.on_no_room()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._resume_reading()
-        for tunnel in self._tunnels():
-            tunnel.on_room()
+        for stream, tunnel in self._tunnels():
+            if stream.queue is None:  # Else its own window still holds it up.
+                tunnel.on_room()
         if self.sender.has_sendable:
             self.schedule_flush()
 
@@ -287,8 +288,7 @@ class Http2Connection(HttpConnection):
 
     def on_body_taken(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_body_taken`."""
-        if stream.queue is None:
-            stream.deadline = NEVER
+        stream.deadline = NEVER
         self._endpoint.acknowledge(stream)
         if self.sender.out:
             self.schedule_flush()
@@ -304,7 +304,7 @@ class Http2Connection(HttpConnection):
 
     def watch(self, stream: Http2Stream) -> None:
         """See `StreamOwner.watch`."""
-        stream.deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
+        stream.write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
         self._add_timed(stream)
 
     def abort_stream(self, stream: Http2Stream) -> None:
@@ -331,9 +331,9 @@ class Http2Connection(HttpConnection):
         """See `StreamOwner.get_extra_info`."""
         return self._transport.get_extra_info(name)
 
-    def _tunnels(self) -> list[Tunnel]:
+    def _tunnels(self) -> list[tuple[Http2Stream, Tunnel]]:
         return [
-            stream.tunnel
+            (stream, stream.tunnel)
             for stream in self._endpoint.streams.open.values()
             if stream.incoming is not None and stream.tunnel is not None
         ]
@@ -423,35 +423,42 @@ class Http2Connection(HttpConnection):
         super().on_tick()
         clock = self._context.clock
         for stream in tuple(self._timed):
-            if stream.deadline is NEVER or stream.state is StreamState.CLOSED:
+            if stream.state is StreamState.CLOSED:
+                self._timed.discard(stream)
+                continue
+            if stream.queue is not None:
+                stream.write_deadline += clock.lag_seconds
+                if stream.queue_moves:
+                    stream.queue_moves = False
+                    self.watch(stream)
+                elif stream.write_deadline <= clock.now:
+                    self._on_nothing_taken(stream)
+                    continue
+            elif stream.deadline is NEVER:
                 self._timed.discard(stream)
                 continue
             stream.deadline += clock.lag_seconds
-            if stream.queue is not None:
-                unsent_bytes = sum(map(len, stream.queue))
-                if unsent_bytes != stream.unsent_bytes:
-                    stream.unsent_bytes = unsent_bytes
-                    stream.deadline = clock.deadline(self._context.settings.write_timeout_seconds)
             if stream.deadline <= clock.now:
-                self._on_stream_deadline(stream)
+                self._on_nothing_sent(stream)
         if self._timed:
             self._context.unsent.add(self)
 
-    def _on_stream_deadline(self, stream: Http2Stream) -> None:
-        self._timed.discard(stream)
+    def _on_nothing_taken(self, stream: Http2Stream) -> None:
+        self._context.error_log.info("Client %s takes no data; stream reset", self.peer)
+        self._endpoint.reset_stream(stream.id, frames.CANCEL)
+        self.on_stream_reset(stream)
+        self.schedule_flush()
+
+    def _on_nothing_sent(self, stream: Http2Stream) -> None:
         stream.deadline = NEVER
         if stream.state is StreamState.HALF_CLOSED_LOCAL:
             self._reset_unwanted(stream)
-        elif stream.queue is not None:
-            self._context.error_log.info("Client %s takes no data; stream reset", self.peer)
-            self._endpoint.reset_stream(stream.id, frames.CANCEL)
-            self.on_stream_reset(stream)
         elif stream.exchange.state is ExchangeState.AWAITING_START:
+            self._timed.discard(stream)
             self._log_refusal(RemoteProtocolError(408, "body-timeout"))
             self._answer(stream.id, 408)
             self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
             stream.exchange.on_disconnect(408)
-        self.schedule_flush()
 
     def on_deadline(self) -> None:
         """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""

@@ -87,7 +87,7 @@ class Http2Stream(Stream):
         "deadline",
         "exchange",
         "tunnel",
-        "unsent_bytes",
+        "write_deadline",
         "write_gate",
     )
 
@@ -96,8 +96,8 @@ class Http2Stream(Stream):
     """Whether the client waits for a 100 before it sends content; set where there is some to come."""
     tunnel: Tunnel | None
     """Set with `incoming`: where the request asks for a tunnel, what will be in it."""
-    unsent_bytes: int
-    """How much was queued at the last tick of the clock; set with a queue."""
+    write_deadline: float
+    """Loop time at which the client must have taken more of the queue; set with the queue."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Http2Stream(Stream):
         self.write_gate = connection.write_gate
         """That of the connection, unless this stream alone is held up by its window."""
         self.deadline = NEVER
-        """Loop time at which the client must have sent more, or taken more, whichever is awaited."""
+        """Loop time at which the client must have sent more."""
 
     # The stream of an exchange
 
@@ -192,7 +192,6 @@ class Http2Stream(Stream):
 
     def on_queue_sent(self) -> None:
         """See `Stream.on_queue_sent`."""
-        self.deadline = NEVER
         self.release()
         self._settle()
         if self.incoming is not None and self.tunnel is not None:
@@ -214,7 +213,6 @@ class Http2Stream(Stream):
         elif self.queue is not None:
             if self.write_gate is connection.write_gate:
                 self.write_gate = Gate(connection.loop, closed=True)
-                self.unsent_bytes = 0
                 connection.watch(self)
         elif self.state is _HALF_CLOSED_LOCAL:
             connection.on_early_response(self)

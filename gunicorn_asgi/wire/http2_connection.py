@@ -314,13 +314,17 @@ class Endpoint(Generic[StreamT]):
     def acknowledge(self, stream: StreamT) -> None:
         """The application has taken all content of `stream` that has come: let the client send more."""
         incoming = stream.incoming
-        if incoming is None or stream.state is not _OPEN:
-            return
+        if incoming is not None:
+            incoming.owed_bytes += incoming.untaken_bytes
+            incoming.untaken_bytes = 0
+            self._give_back(stream, incoming)
+
+    def _give_back(self, stream: StreamT, incoming: IncomingContent) -> None:
         # Not for each frame: half a window is still there while the update is on its way.
-        if incoming.unacknowledged * 2 >= self._settings.http2_initial_window_bytes:
-            self.sender.out.append(frames.window_update_frame(stream.id, incoming.unacknowledged))
-            incoming.window += incoming.unacknowledged
-            incoming.unacknowledged = 0
+        if stream.state is _OPEN and incoming.owed_bytes * 2 >= self._settings.http2_initial_window_bytes:
+            self.sender.out.append(frames.window_update_frame(stream.id, incoming.owed_bytes))
+            incoming.window += incoming.owed_bytes
+            incoming.owed_bytes = 0
 
     def incoming_content(self, content_length: int) -> IncomingContent:
         """For a new stream whose request has content."""
@@ -476,10 +480,14 @@ class Endpoint(Generic[StreamT]):
         incoming = stream.incoming
         assert incoming is not None, "a stream whose request has no content is not open"
         incoming.window -= size
-        if incoming.window < 0:
+        if size and incoming.window < 0:  # Section 6.9.1: what is empty needs no window.
             raise StreamError(frames.FLOW_CONTROL_ERROR, "stream-window-exceeded")
-        incoming.unacknowledged += size
+        incoming.untaken_bytes += len(payload)
         self._receive_content(stream, payload, ended)
+        if size != len(payload):
+            # There is nothing in padding that the application could take.
+            incoming.owed_bytes += size - len(payload)
+            self._give_back(stream, incoming)
 
     def _receive_content(self, stream: StreamT, content: bytes, ended: bool) -> None:
         incoming = stream.incoming
@@ -497,9 +505,6 @@ class Endpoint(Generic[StreamT]):
         if ended:
             stream.state = _HALF_CLOSED_REMOTE
         self._events.on_content(stream, content, ended)
-        if not content and not ended:
-            # Padding alone: there is nothing that the application could take.
-            self.acknowledge(stream)
 
     def _receive_rst_stream(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:

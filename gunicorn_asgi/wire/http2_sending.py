@@ -150,6 +150,7 @@ class FrameSender(Generic[StreamT]):
             if position >= size:
                 return
             stream.queue = deque()
+            stream.queue_moves = True
             if stream.send_window > 0:
                 self._ready.append(stream)
         stream.queue.append(memoryview(content)[position:])
@@ -176,6 +177,7 @@ class FrameSender(Generic[StreamT]):
                 queue.appendleft(content[room:])
                 content = content[:room]
             if queue:
+                stream.queue_moves = True
                 self._send_data(stream, content, ends=False)
                 if stream.send_window > 0:
                     ready.append(stream)

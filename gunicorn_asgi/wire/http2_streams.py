@@ -97,13 +97,15 @@ class StreamError(Exception):
 class IncomingContent:
     """What flow control and Content-Length know of the content of a request."""
 
-    __slots__ = ("remaining", "unacknowledged", "window")
+    __slots__ = ("owed_bytes", "remaining", "untaken_bytes", "window")
 
     def __init__(self, window: int, content_length: int) -> None:
         self.window = window
         """Bytes that the client may still send."""
-        self.unacknowledged = 0
-        """Bytes that have come and were not given back to its window."""
+        self.untaken_bytes = 0
+        """Of content that has come and that the application has not taken."""
+        self.owed_bytes = 0
+        """What nobody has to take any more, padding too, and what was not given back to its window yet."""
         self.remaining = content_length
         """Bytes that Content-Length has announced and that have not come; below 0 where there is none."""
 
@@ -111,10 +113,12 @@ class IncomingContent:
 class Stream:
     """One stream that is not closed. What a connection keeps for it besides is up to its subclass."""
 
-    __slots__ = ("ends", "id", "incoming", "queue", "send_window", "state")
+    __slots__ = ("ends", "id", "incoming", "queue", "queue_moves", "send_window", "state")
 
     ends: bool
     """Whether the stream ends behind its queue; set with the queue."""
+    queue_moves: bool
+    """Whether something of the queue was sent since somebody last looked; set with the queue."""
 
     def __init__(self, stream_id: int, state: StreamState, send_window: int, incoming: IncomingContent | None) -> None:
         self.id = stream_id

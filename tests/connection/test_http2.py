@@ -498,6 +498,18 @@ def test_content_in_tiny_pieces_takes_no_more_memory_than_its_size() -> None:
     serve(app, steps)
 
 
+def test_empty_content_does_not_widen_the_window_of_an_answer_that_waits() -> None:
+    """The response is complete for its application, which takes nothing any more, but not for the client."""
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, POST, ended=False))
+        await client.send(*[data(1, bytes(16000)), data(1)] * 5)
+        assert client.received().resets == {1: ErrorCode.FLOW_CONTROL_ERROR}
+
+    serve(ignore, steps)
+
+
 # Resets
 
 
@@ -733,6 +745,27 @@ def test_a_window_that_stays_at_zero() -> None:
         assert client.is_open
 
     serve(app, steps, write_timeout_seconds=5.0)
+
+
+def test_a_window_that_stays_at_zero_while_the_client_sends() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(start())
+        await send(body(b"x", more=True))
+        while True:
+            await receive()
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, POST, ended=False), data(1, b"x"))
+        for _ in range(7):
+            await client.pass_time(1.0)
+            if client.received().resets == {}:
+                await client.send(data(1, b"x"))
+        assert client.received().resets == {1: ErrorCode.CANCEL}
+        assert client.is_open
+
+    serve(app, steps, write_timeout_seconds=5.0, body_timeout_seconds=2.0)
 
 
 def test_a_client_that_takes_nothing() -> None:

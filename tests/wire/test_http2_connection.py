@@ -512,6 +512,28 @@ def test_the_window_of_a_stream_is_given_back_when_its_content_is_taken() -> Non
     assert (update.stream_id, update.payload) == (1, (16384 + 16000 + 201 + 1000).to_bytes(4, "big"))
 
 
+@pytest.mark.parametrize("empty", [data(1), data(1, padding=0), data(1, padding=255)])
+def test_what_is_empty_gives_back_nothing_that_was_not_taken(empty: bytes) -> None:
+    client = connected().send(headers(1, POST, ended=False), *[data(1, bytes(16000))] * 3, *[empty] * 50)
+    assert [frame for frame in client.received().of(frames.WINDOW_UPDATE) if frame.stream_id] == []
+    client.send(data(1, bytes(16000)), data(1, bytes(16000)))
+    assert client.received().resets == {1: ErrorCode.FLOW_CONTROL_ERROR}
+
+
+def test_padding_is_given_back_at_once() -> None:
+    client = connected().send(headers(1, POST, ended=False), *[data(1, b"x", padding=255)] * 129)
+    (update,) = [frame for frame in client.received().of(frames.WINDOW_UPDATE) if frame.stream_id]
+    assert (update.stream_id, update.payload) == (1, (128 * 256).to_bytes(4, "big"))
+
+
+def test_an_empty_end_needs_no_window() -> None:
+    """Section 6.9.1, where a smaller window has made it negative."""
+    client = connected(Settings(http2_initial_window_bytes=100)).send(headers(1, POST, ended=False))
+    client.send(data(1, bytes(200)), frames.SETTINGS_ACK, data(1, ended=True))
+    assert client.received().resets == {}
+    assert client.events[-1] == ("content", 1, b"", True)
+
+
 def test_more_than_the_window_of_a_stream() -> None:
     client = connected().send(headers(1, POST, ended=False), headers(3, POST, ended=False))
     client.send(*[data(1, bytes(16384))] * 3, data(1, bytes(16383)))
