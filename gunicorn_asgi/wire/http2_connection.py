@@ -560,6 +560,7 @@ class Endpoint(Generic[StreamT]):
     def _apply_settings(self, payload: bytes) -> None:
         if len(payload) % 6:
             raise Http2Error(frames.FRAME_SIZE_ERROR, "bad-settings")
+        window = None
         for identifier, value in struct.iter_unpack(">HL", payload):
             if identifier == frames.SETTINGS_HEADER_TABLE_SIZE:
                 self.sender.set_header_table_size(value)
@@ -569,9 +570,12 @@ class Endpoint(Generic[StreamT]):
             elif identifier == frames.SETTINGS_INITIAL_WINDOW_SIZE:
                 if value > 2**31 - 1:
                     raise Http2Error(frames.FLOW_CONTROL_ERROR, "bad-initial-window-size")
-                self.sender.set_initial_window(value)
+                window = value
             elif identifier == frames.SETTINGS_MAX_FRAME_SIZE and not 2**14 <= value <= 2**24 - 1:
                 raise Http2Error(frames.PROTOCOL_ERROR, "bad-max-frame-size")
+        # Nothing can be sent between the values of one frame, and each concerns all streams: the last one counts.
+        if window is not None:
+            self.sender.set_initial_window(window)
 
 
 def _without_padding(payload: bytes) -> bytes:

@@ -42,7 +42,6 @@ class FrameSender(Generic[StreamT]):
         "_block_prefix",
         "_burst_bytes",
         "_encoder",
-        "_ready",
         "_streams",
         "initial_window",
         "out",
@@ -54,8 +53,6 @@ class FrameSender(Generic[StreamT]):
         """`burst_bytes` is how much content goes into one write, roughly."""
         self._streams = streams
         self._burst_bytes = burst_bytes
-        self._ready = deque[StreamT]()
-        """Streams with something queued and room in their own window."""
         self.initial_window = DEFAULT_WINDOW_BYTES
         """Window of a new stream."""
         self._encoder = HeaderEncoder()
@@ -71,7 +68,7 @@ class FrameSender(Generic[StreamT]):
     @property
     def has_sendable(self) -> bool:
         """Whether something waits that the windows let through."""
-        return bool(self._ready) and self.window > 0
+        return bool(self._streams.ready) and self.window > 0
 
     # Responses
 
@@ -152,7 +149,7 @@ class FrameSender(Generic[StreamT]):
             stream.queue = deque()
             stream.queue_moves = True
             if stream.send_window > 0:
-                self._ready.append(stream)
+                self._streams.ready[stream.id] = stream
         stream.queue.append(memoryview(content)[position:])
         stream.ends = last
 
@@ -163,12 +160,11 @@ class FrameSender(Generic[StreamT]):
 
     def pump(self) -> None:
         """Send what is queued, one frame of each stream in turn, as much as fits into one write."""
-        ready = self._ready
+        ready = self._streams.ready
         while ready and self.window > 0 and self.out_bytes < self._burst_bytes:
-            stream = ready.popleft()
+            stream_id, stream = ready.popitem(last=False)
             queue = stream.queue
-            if queue is None:  # It was reset meanwhile.
-                continue
+            assert queue is not None, "a stream whose turn it is has nothing queued"
             room = min(_MAX_FRAME_BYTES, self.window, stream.send_window)
             if room <= 0:
                 continue
@@ -180,7 +176,7 @@ class FrameSender(Generic[StreamT]):
                 stream.queue_moves = True
                 self._send_data(stream, content, ends=False)
                 if stream.send_window > 0:
-                    ready.append(stream)
+                    ready[stream_id] = stream
             else:
                 stream.queue = None
                 self._send_data(stream, content, ends=stream.ends)
@@ -264,4 +260,4 @@ class FrameSender(Generic[StreamT]):
         was_blocked = stream.send_window <= 0
         stream.send_window += increment
         if was_blocked and stream.send_window > 0 and stream.queue is not None:
-            self._ready.append(stream)
+            self._streams.ready[stream.id] = stream

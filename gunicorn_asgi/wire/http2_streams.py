@@ -1,6 +1,6 @@
 """The streams of one HTTP/2 connection: their states (RFC 9113 section 5.1), and what each frame means in them."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
@@ -139,11 +139,13 @@ StreamT = TypeVar("StreamT", bound=Stream)
 class StreamTable(Generic[StreamT]):
     """All streams that are not closed, and as much as is needed of the others."""
 
-    __slots__ = ("_reset", "_unused", "last_id", "open")
+    __slots__ = ("_reset", "_unused", "last_id", "open", "ready")
 
     def __init__(self) -> None:
         self.open: dict[int, StreamT] = {}
         """Streams that are open or half-closed, by their identifiers."""
+        self.ready = OrderedDict[int, StreamT]()
+        """Those with something queued and room in their own window, in the order of their turns."""
         self.last_id = 0
         """The highest identifier of a stream that the client has opened."""
         # Frames for a stream that was reset are told from those for one that ended only as long as they may be on
@@ -178,4 +180,5 @@ class StreamTable(Generic[StreamT]):
         if stream is not None:
             stream.state = state
             stream.queue = None
+            self.ready.pop(stream_id, None)
         return stream

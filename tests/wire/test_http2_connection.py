@@ -731,6 +731,16 @@ def test_windows_that_grow_too_large() -> None:
     assert connected().error(too_large)[0] is ErrorCode.FLOW_CONTROL_ERROR
 
 
+def test_the_last_of_many_windows_in_one_frame_counts() -> None:
+    """What lies between them would be work for all streams, 2700 times a frame."""
+    values = [frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: size})[9:] for size in (0, 2**31 - 1, 7)]
+    client = connected().send(headers(1), frames.window_update_frame(1, 1))
+    client.send(frames.frame(frames.SETTINGS, 0, 0, b"".join(values)))
+    assert (client.endpoint.sender.initial_window, client.stream(1).send_window) == (7, 8)
+    too_large = frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 2**31})[9:]
+    assert client.error(frames.frame(frames.SETTINGS, 0, 0, too_large + values[0]))[0] is ErrorCode.FLOW_CONTROL_ERROR
+
+
 def test_a_window_update_of_0() -> None:
     client = connected().send(headers(1), frames.window_update_frame(1, 0))
     assert client.received().resets == {1: ErrorCode.PROTOCOL_ERROR}
