@@ -43,7 +43,6 @@ from .websocket_exchange import WebSocketExchange
 SETTINGS_SECONDS: Final = 5.0
 """From accept to the client's preface and SETTINGS, which every client sends at once."""
 
-_ALL_STREAMS: Final = 2**31 - 1
 _OPEN: Final = StreamState.OPEN
 _HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
 
@@ -107,7 +106,7 @@ class Http2Connection(HttpConnection):
         self.sender = self._endpoint.sender
         self._endpoint.begin()
         if context.draining:
-            self._send_goaway(_ALL_STREAMS, frames.NO_ERROR)
+            self._send_goaway(frames.ALL_STREAMS, frames.NO_ERROR)
         self._flush()
         context.connections.add(self)
 
@@ -264,6 +263,11 @@ class Http2Connection(HttpConnection):
     def on_stream_error(self, reason: str) -> None:
         """See `Http2Events.on_stream_error`."""
         self._context.log_refusal(self.peer, 400, reason)
+
+    def on_offence(self, reason: str) -> None:
+        """See `Http2Events.on_offence`."""
+        self._context.log_refusal(self.peer, 400, reason)
+        self._leaving = True
 
     def on_ping_ack(self, payload: bytes) -> None:
         """See `Http2Events.on_ping_ack`: none is ever sent."""
@@ -489,41 +493,36 @@ class Http2Connection(HttpConnection):
     def begin_drain(self) -> None:
         """See `WatchedConnection.begin_drain`: RFC 9113 section 6.8 announces the end before it names the last
         stream."""
-        if self._awaiting is not Awaiting.CLOSE:
-            self._send_goaway(_ALL_STREAMS, frames.NO_ERROR)
+        if self._awaiting is not Awaiting.CLOSE and not self._leaving:
+            self._send_goaway(frames.ALL_STREAMS, frames.NO_ERROR)
             self.schedule_flush()
 
     def end_grace(self) -> None:
         """See `WatchedConnection.end_grace`."""
-        if self._awaiting is Awaiting.CLOSE or self._leaving:
+        if self._awaiting is Awaiting.CLOSE:
             return
         self._leaving = True
         for stream in tuple(self._endpoint.streams.open.values()):
             stream.exchange.end_grace()
         if self._endpoint.streams.open:
-            self._refuse_further()
+            self._endpoint.refuse_further(frames.NO_ERROR)
+            self.schedule_flush()
         elif self.has_unread_input():  # A request, most likely: it is read before the last GOAWAY.
             self.deadline = self._context.clock.now
         else:
             self._leave()
 
-    def _refuse_further(self) -> None:
-        """Serve the streams that are there and no more."""
-        if self._endpoint.goaway_id == _ALL_STREAMS:
-            self._endpoint.goaway_id = self._endpoint.streams.last_id
-            self._send_goaway(self._endpoint.goaway_id, frames.NO_ERROR)
-            self.schedule_flush()
-
     def _leave(self) -> None:
         """Nothing runs and nothing more is to come."""
-        self._refuse_further()
+        self._endpoint.refuse_further(frames.NO_ERROR)
         self._linger()
 
     def _fail(self, error: Http2Error) -> None:
         """RFC 9113 section 5.4.1: tell the client why, and end."""
         self._context.log_refusal(self.peer, 400, error.reason)
         streams = self._endpoint.streams
-        self._send_goaway(streams.last_id, error.code)
+        # It may not grow from one GOAWAY to the next.
+        self._send_goaway(min(streams.last_id, self._endpoint.goaway_id), error.code)
         for stream in tuple(streams.open.values()):
             streams.reset(stream.id, StreamState.RESET_BY_SERVER)
             self.on_stream_reset(stream)
@@ -554,7 +553,7 @@ class Http2Connection(HttpConnection):
     def close(self) -> None:
         """See `WatchedConnection.close`."""
         if self._awaiting is not Awaiting.CLOSE:
-            self._refuse_further()
+            self._endpoint.refuse_further(frames.NO_ERROR)
             self._write()
             self._awaiting = Awaiting.CLOSE
         self._close_transport()

@@ -4,6 +4,9 @@
 connection, after which nothing may be received any more, or a `StreamError`, which ends here as RST_STREAM. Which of
 them a frame is that does not fit the state of its stream stands in one table (`http2_streams.VERDICTS`).
 
+Too many mistakes on streams end the connection too, but not its other streams: behind a proxy that multiplexes, they
+are those of other people. So a GOAWAY refuses what is still to come, and only a client that goes on is cut off.
+
 Nearly all frames of a busy connection are HEADERS of requests without content, so that these have a short way of their
 own; everything else goes through `_receive_frame`.
 
@@ -20,9 +23,16 @@ from ..asgi_types import Field
 from ..errors import RemoteProtocolError
 from ..settings import Settings
 from . import http2_frames as frames
-from .http2_allowance import MAX_BAD_STREAMS, MAX_CONTINUATIONS, MAX_CONTROL_FRAMES, MAX_RESETS, Allowance
+from .http2_allowance import (
+    MAX_BAD_STREAMS,
+    MAX_CONTINUATIONS,
+    MAX_CONTROL_FRAMES,
+    MAX_LATE_STREAMS,
+    MAX_RESETS,
+    Allowance,
+)
 from .http2_events import Http2Events
-from .http2_frames import PREFACE, Http2Error
+from .http2_frames import ALL_STREAMS, PREFACE, ErrorCode, Http2Error
 from .http2_hpack import HeaderDecoder, HeaderListTooLarge, HpackError
 from .http2_request import FieldRules, RequestHead, RequestReader
 from .http2_sending import DEFAULT_WINDOW_BYTES, FrameSender
@@ -74,11 +84,13 @@ class Endpoint(Generic[StreamT]):
         "_last_ended",
         "_last_head",
         "_last_received",
+        "_late_streams",
         "_max_block",
         "_max_frame",
         "_max_streams",
         "_missing_bytes",
         "_now",
+        "_offended",
         "_reader",
         "_receive_window",
         "_resets",
@@ -119,7 +131,7 @@ class Endpoint(Generic[StreamT]):
         self.ending_tasks = 0
         """Applications of streams that are reset and have not returned. They count as streams, since they cost as
         much."""
-        self.goaway_id = 2**31 - 1
+        self.goaway_id = ALL_STREAMS
         """The last stream that a GOAWAY of ours still allows."""
         self.goaway_received = False
         self._expect = _Expect.PREFACE
@@ -135,6 +147,9 @@ class Endpoint(Generic[StreamT]):
         self._resets = Allowance(MAX_RESETS)
         self._control_frames = Allowance(MAX_CONTROL_FRAMES)
         self._bad_streams = 0
+        self._late_streams = 0
+        self._offended = False
+        """Whether the client has gone too far once."""
         self._now = 0.0
 
     def begin(self) -> None:
@@ -295,7 +310,7 @@ class Endpoint(Generic[StreamT]):
         if error.code == frames.PROTOCOL_ERROR:
             self._bad_streams += 1
             if self._bad_streams >= MAX_BAD_STREAMS:
-                raise Http2Error(frames.PROTOCOL_ERROR, "too-many-bad-streams")
+                self._offend(frames.PROTOCOL_ERROR, "too-many-bad-streams")
         self._provoked_reset(stream_id, error.code)
 
     def _provoked_reset(self, stream_id: int, code: int) -> None:
@@ -303,8 +318,27 @@ class Endpoint(Generic[StreamT]):
         stream = self.reset_stream(stream_id, code)
         if stream is not None:
             self._events.on_stream_reset(stream)
+        self._count_reset()
+
+    def _count_reset(self) -> None:
         if not self._resets.spend(self._now):
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too-many-resets")
+            self._offend(frames.ENHANCE_YOUR_CALM, "too-many-resets")
+
+    def _offend(self, code: ErrorCode, reason: str) -> None:
+        """The client has gone too far. Raises Http2Error where that is not the first time."""
+        if self._offended:
+            raise Http2Error(code, reason)
+        self._offended = True
+        self._bad_streams = 0
+        self._resets.renew()
+        self.refuse_further(code)
+        self._events.on_offence(reason)
+
+    def refuse_further(self, code: ErrorCode) -> None:
+        """Let the client know that the streams which are there are the last (RFC 9113 section 6.8)."""
+        if self.goaway_id == ALL_STREAMS:
+            self.goaway_id = self.streams.last_id
+            self.sender.out.append(frames.goaway_frame(self.goaway_id, code))
 
     def reset_stream(self, stream_id: int, code: int) -> StreamT | None:
         """Send RST_STREAM and forget the stream, which is returned where it was not closed before."""
@@ -438,10 +472,13 @@ class Endpoint(Generic[StreamT]):
             raise Http2Error(frames.COMPRESSION_ERROR, "bad-header-block") from None
         except HeaderListTooLarge:
             received = []
-        if stream_id > self.goaway_id:
+        if stream_id > self.streams.last_id:
             # RFC 9113 section 6.8: we have said that it will not be served, but the client may not know yet. So this
-            # is not counted as its fault.
-            self.streams.last_id = max(self.streams.last_id, stream_id)
+            # is not its fault, up to a point.
+            self._late_streams += 1
+            if self._late_streams > MAX_LATE_STREAMS:
+                raise Http2Error(frames.ENHANCE_YOUR_CALM, "too-many-late-streams")
+            self.streams.last_id = stream_id
             self.reset_stream(stream_id, frames.REFUSED_STREAM)
             return
         if not self._accepts(frames.HEADERS, stream_id):
@@ -513,8 +550,7 @@ class Endpoint(Generic[StreamT]):
             stream = self.streams.reset(stream_id, StreamState.RESET_BY_CLIENT)
             if stream is not None:
                 self._events.on_stream_reset(stream)
-        if not self._resets.spend(self._now):
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too-many-resets")
+        self._count_reset()
 
     def _receive_window_update(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:

@@ -31,5 +31,9 @@ class Http2Events(Protocol[StreamT]):
     def on_stream_error(self, reason: str) -> None:
         """The client has broken the protocol on one stream; `reason` is a code of ours for the log."""
 
+    def on_offence(self, reason: str) -> None:
+        """The client has gone too far, and a GOAWAY has been sent that refuses all further streams: finish what runs,
+        and end."""
+
     def on_ping_ack(self, payload: bytes) -> None:
         """The answer to a PING of ours."""

@@ -32,7 +32,7 @@ from tests.support.http1 import request as http1_request
 from tests.support.http2_frames import BEGIN, GET, POST, Http2Response, Reader, block, data, headers
 
 KIB = 1024
-ALL_STREAMS = 2**31 - 1
+ALL_STREAMS = frames.ALL_STREAMS
 PING = frames.ping_frame(b"12345678")
 
 
@@ -578,11 +578,43 @@ def test_rapid_reset() -> None:
             headers(2 * number + 1) + frames.rst_stream_frame(2 * number + 1, ErrorCode.CANCEL) for number in range(300)
         ]
         await client.send(*attack)
-        assert [code for _, code in client.goaways] == [ErrorCode.ENHANCE_YOUR_CALM]
+        assert client.goaways == [(201, ErrorCode.ENHANCE_YOUR_CALM)] * 2
         assert not client.is_open
         assert client.context.exchanges == set()
         assert len(begun) <= 100
 
+    serve(app, steps)
+
+
+@pytest.mark.parametrize("offence", ["bad requests", "resets"])
+def test_neighbours_of_an_offender_get_their_answers(offence: str) -> None:
+    """Behind a proxy that multiplexes, streams of one connection are requests of many clients."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, get("/neighbour")))
+        if offence == "bad requests":
+            await client.send(*(headers(2 * number + 3, GET[1:]) for number in range(10)))
+            code, last = ErrorCode.PROTOCOL_ERROR, 21
+        else:
+            for number in range(101):
+                stream_id = 2 * number + 3
+                await client.send(headers(stream_id) + frames.rst_stream_frame(stream_id, ErrorCode.CANCEL))
+            code, last = ErrorCode.ENHANCE_YOUR_CALM, 203
+        assert client.goaways == [(last, code)]
+        await client.send(headers(last + 2))
+        assert client.received().resets[last + 2] == ErrorCode.REFUSED_STREAM
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert client.is_open
+        app.answer.set()
+        app.read.set()
+        await turns()
+        assert client.responses[1].content == b"/neighbour"
+        assert not client.is_open
+        assert client.goaways[-1] == (last, code)
+
+    app = Held()
     serve(app, steps)
 
 

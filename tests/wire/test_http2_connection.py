@@ -9,7 +9,13 @@ import pytest
 from gunicorn_asgi.errors import RemoteProtocolError
 from gunicorn_asgi.settings import HeadLimits, Settings
 from gunicorn_asgi.wire import http2_frames as frames
-from gunicorn_asgi.wire.http2_allowance import MAX_BAD_STREAMS, MAX_CONTROL_FRAMES, MAX_RESETS, PERIOD_SECONDS
+from gunicorn_asgi.wire.http2_allowance import (
+    MAX_BAD_STREAMS,
+    MAX_CONTROL_FRAMES,
+    MAX_LATE_STREAMS,
+    MAX_RESETS,
+    PERIOD_SECONDS,
+)
 from gunicorn_asgi.wire.http2_connection import CONNECTION_WINDOW_BYTES, Endpoint
 from gunicorn_asgi.wire.http2_frames import ErrorCode, Http2Error
 from gunicorn_asgi.wire.http2_request import RequestHead, RequestReader
@@ -98,6 +104,9 @@ class Client:
 
     def on_stream_error(self, reason: str) -> None:
         self.events.append(("error", reason))
+
+    def on_offence(self, reason: str) -> None:
+        self.events.append(("offence", reason))
 
     def on_ping_ack(self, payload: bytes) -> None:
         self.events.append(("ping ack", payload))
@@ -314,11 +323,17 @@ def test_a_malformed_field_out_of_the_table_is_still_malformed() -> None:
     assert client.events == [("error", "bad-field"), ("error", "bad-field"), ("request", 5, True)]
 
 
-def test_many_bad_streams_end_the_connection() -> None:
-    client = connected()
-    for number in range(MAX_BAD_STREAMS - 1):
+def test_many_bad_streams_are_the_last() -> None:
+    client = connected().send(headers(1))
+    for number in range(1, MAX_BAD_STREAMS):
         client.send(headers(2 * number + 1, GET[1:]))
-    assert client.error(headers(99, GET[1:])) == (ErrorCode.PROTOCOL_ERROR, "too-many-bad-streams")
+    assert client.received().goaways == []
+    client.send(headers(99, GET[1:]), headers(101))
+    assert client.received().goaways == [(99, ErrorCode.PROTOCOL_ERROR)]
+    assert client.events[-1] == ("offence", "too-many-bad-streams")
+    assert client.received().resets[101] == ErrorCode.REFUSED_STREAM
+    client.answer(1)
+    assert client.received().responses[1].ended
 
 
 @pytest.mark.parametrize(
@@ -646,7 +661,33 @@ def test_resets(attack: Callable[[int], bytes]) -> None:
     client = connected()
     for number in range(MAX_RESETS):
         client.send(attack(number))
-    assert client.error(attack(MAX_RESETS)) == (ErrorCode.ENHANCE_YOUR_CALM, "too-many-resets")
+    assert client.received().goaways == []
+    client.send(attack(MAX_RESETS))
+    assert client.received().goaways == [(2 * MAX_RESETS + 1, ErrorCode.ENHANCE_YOUR_CALM)]
+    assert client.events[-1] == ("offence", "too-many-resets")
+
+
+def test_a_client_that_goes_on_behind_the_goaway_is_cut_off() -> None:
+    """A few resets are allowed: its users go on leaving pages whose requests still run."""
+    client = connected().send(headers(1))
+    for number in range(1, MAX_RESETS + 2):
+        client.send(_reset_by_client(number))
+    client.send(*[frames.rst_stream_frame(3, ErrorCode.CANCEL)] * MAX_RESETS)
+    assert list(client.endpoint.streams.open) == [1]
+    assert client.error(frames.rst_stream_frame(3, ErrorCode.CANCEL)) == (
+        ErrorCode.ENHANCE_YOUR_CALM,
+        "too-many-resets",
+    )
+
+
+def test_endless_requests_behind_the_last_goaway() -> None:
+    client = connected().send(headers(1))
+    client.endpoint.refuse_further(ErrorCode.NO_ERROR)
+    for number in range(1, MAX_LATE_STREAMS + 1):
+        client.send(headers(2 * number + 1))
+    assert list(client.endpoint.streams.open) == [1]
+    late = headers(2 * MAX_LATE_STREAMS + 3)
+    assert client.error(late) == (ErrorCode.ENHANCE_YOUR_CALM, "too-many-late-streams")
 
 
 def test_resets_are_forgotten() -> None:

@@ -135,6 +135,9 @@ class Ours:
     def on_stream_error(self, reason: str) -> None:
         pass
 
+    def on_offence(self, reason: str) -> None:
+        pass
+
     def on_ping_ack(self, payload: bytes) -> None:
         self._events.append(("pong", payload))
 
