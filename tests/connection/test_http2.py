@@ -1078,6 +1078,39 @@ def test_upgrade(size: int) -> None:
     serve(app, steps, begin=b"", negotiate=True)
 
 
+UPGRADE_WITH_SETTINGS = UPGRADE + "HTTP2-Settings: AAQAAAAD\r\n"
+
+
+def test_the_fields_of_an_upgrade() -> None:
+    """The client is whom the last entry of all lines of the proxy names; pieces of cookies become one."""
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await ignore(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        fields = "X-Forwarded-For: 198.51.100.7\r\nCookie: a=1\r\nX-Forwarded-For: 192.0.2.1\r\nCookie: b=2\r\n"
+        await client.send(http1_request("/", fields=UPGRADE_WITH_SETTINGS + fields))
+        (scope,) = scopes
+        assert scope["client"] == ("198.51.100.7", 0)
+        assert [value for name, value in scope["headers"] if name == b"cookie"] == [b"a=1; b=2"]
+
+    serve(app, steps, begin=b"", negotiate=True, forwarded_allow_ips=("192.0.2.1",))
+
+
+def test_fields_of_an_upgrade_that_contradict_each_other() -> None:
+    async def steps(client: Client) -> None:
+        fields = "X-Forwarded-Proto: http\r\nX-Forwarded-Ssl: on\r\nX-Forwarded-Proto: https\r\n"
+        await client.send(http1_request("/", fields=UPGRADE_WITH_SETTINGS + fields))
+        _, _, rest = bytes(client.transport.received).partition(b"\r\n\r\n")
+        reader = Reader()
+        reader.feed(rest)
+        assert reader.responses[1].status == 400
+
+    serve(ignore, steps, begin=b"", negotiate=True, forwarded_allow_ips=("192.0.2.1",))
+
+
 @pytest.mark.parametrize(
     "request_",
     [
