@@ -368,7 +368,7 @@ class Http2Connection(HttpConnection):
         if self.sender.out_bytes >= self._context.settings.write_buffer_bytes:
             # An application that writes without a pause must meet the limits of the transport.
             self._write()
-        elif not self.flush_scheduled:
+        if not self.flush_scheduled:
             self.schedule_flush()
 
     def _flush(self) -> None:

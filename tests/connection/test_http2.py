@@ -461,6 +461,22 @@ def test_one_large_content_goes_out_in_bursts() -> None:
     serve(app, steps)
 
 
+def test_large_content_in_a_later_turn_needs_no_push_of_the_client() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"x", more=True))
+        await turns(3)
+        await send(body(bytes(300 * KIB)))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30))
+        await client.send(headers(1))
+        assert client.responses[1].ended
+
+    serve(app, steps)
+
+
 def test_windows_open_as_the_application_takes() -> None:
     read = asyncio.Event()
 
