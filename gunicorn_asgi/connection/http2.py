@@ -155,6 +155,7 @@ class Http2Connection(HttpConnection):
             return False
         self._awaiting = Awaiting.STREAMS
         self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self.schedule_flush()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -281,7 +282,7 @@ class Http2Connection(HttpConnection):
 
     def on_body_wanted(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_body_wanted`."""
-        if stream.continue_wanted:
+        if stream.continue_wanted and not stream.exchange.head_sent:
             stream.continue_wanted = False
             self.sender.send_interim(stream.id, self.encoder.encode_interim(100))
             self.schedule_flush()
@@ -351,6 +352,8 @@ class Http2Connection(HttpConnection):
     def _answer(self, stream_id: int, status: int, more_fields: Sequence[Field] = ()) -> None:
         """A response of our own on a stream without an exchange."""
         fields, content = plain_answer(status)
+        if len(content) > self.sender.room_for(stream_id):
+            fields, content = [], b""
         block, _ = self.encoder.encode_block(status, (*fields, *more_fields))
         self.sender.send_answer(stream_id, block, content)
         self.schedule_flush()
@@ -375,11 +378,19 @@ class Http2Connection(HttpConnection):
         self.flush_scheduled = False
         if self.sender.has_sendable and not self.write_gate.closed:
             self.sender.pump()
+        if self._half_closed and not self.sender.has_sendable:
+            self._reset_stuck()
         self._write()
         if self._awaiting is not Awaiting.CLOSE:
             self._watch_clock()
             if self.sender.has_sendable and not self.write_gate.closed:
                 self.schedule_flush()
+
+    def _reset_stuck(self) -> None:
+        """The client has closed its sending side, and so will never make room for what no window lets through."""
+        for stream in [stream for stream in self._endpoint.streams.open.values() if stream.queue is not None]:
+            self._endpoint.reset_stream(stream.id, frames.CANCEL)
+            self.on_stream_reset(stream)
 
     def _write(self) -> None:
         sender = self.sender

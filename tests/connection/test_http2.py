@@ -318,6 +318,28 @@ def test_continue() -> None:
     serve(tell, steps)
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_no_continue_behind_the_head(started: bool) -> None:
+    """RFC 9113 section 8.1: interim responses come before the final one."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        if started:
+            await send(body(b"a", more=True))
+        await receive()
+        await send(body(b"b"))
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [*POST, (b"expect", b"100-continue")], ended=False))
+        response = client.responses[1]
+        assert response.trailers == []
+        assert len(response.interim) == (not started)
+        await client.send(data(1, b"x", ended=True))
+        assert client.responses[1].content == (b"ab" if started else b"b")
+
+    serve(app, steps)
+
+
 def test_early_hints_and_trailers() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         assert set(scope["extensions"]) == {"http.response.early_hint", "http.response.trailers"}
@@ -524,6 +546,23 @@ def test_empty_content_does_not_widen_the_window_of_an_answer_that_waits() -> No
         assert client.received().resets == {1: ErrorCode.FLOW_CONTROL_ERROR}
 
     serve(ignore, steps)
+
+
+@pytest.mark.parametrize("path", ["/" + "a" * 5000, "/"])
+def test_an_answer_of_our_own_without_a_window(path: str) -> None:
+    """Its head is all that can be said, and ends the stream: nobody would ever send the rest."""
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 10}))
+        await client.send(headers(1, [(b":method", b"POST"), *get(path)[1:]], ended=False))
+        await client.pass_time(3.0)
+        response = client.responses[1]
+        assert (response.status, response.content, response.ended) == (414 if len(path) > 1 else 408, b"", True)
+        assert b"content-length" not in dict(response.fields)
+        assert response.reset == ErrorCode.NO_ERROR
+        assert client.context.exchanges == set()
+
+    serve(tell, steps, body_timeout_seconds=1.0)
 
 
 # Resets
@@ -990,6 +1029,61 @@ def test_a_client_that_closes_its_sending_side_gets_its_answers() -> None:
     serve(app, steps)
 
 
+@pytest.mark.parametrize("window", ["of the stream", "of the connection"])
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_client_that_closes_its_sending_side_will_not_make_room(window: str, when: str) -> None:
+    ends: list[str] = []
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/small":
+            await respond(send, b"x")
+            return
+        await go.wait()
+        await send(start())
+        try:
+            for _ in range(5):
+                await send(body(bytes(16 * KIB), more=True))
+        except (OSError, asyncio.CancelledError) as error:
+            ends.append(type(error).__name__)
+            raise
+
+    async def steps(client: Client) -> None:
+        size = 100 if window == "of the stream" else ALL_STREAMS
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: size}))
+        await client.send(headers(1), headers(3, get("/small")))
+        if when == "before":
+            go.set()
+            await turns()
+        client.transport.feed_eof()
+        await turns()
+        assert client.responses[3].content == b"x"
+        go.set()
+        await turns()
+        assert client.responses[1].reset == ErrorCode.CANCEL
+        assert len(ends) == 1
+        assert client.context.exchanges == set()
+        assert client.transport.closed
+
+    serve(app, steps)
+
+
+def test_what_the_windows_cover_is_sent_to_a_client_that_closes_its_sending_side() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(500 * KIB))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        client.transport.feed(frames.window_update_frame(0, 2**30) + headers(1))
+        client.transport.feed_eof()
+        await turns(50)
+        assert len(client.responses[1].content) == 500 * KIB
+        assert client.responses[1].ended
+        assert client.transport.closed
+
+    serve(app, steps)
+
+
 def test_a_client_that_goes() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))
@@ -1122,7 +1216,7 @@ def test_fields_of_an_upgrade_that_contradict_each_other() -> None:
         _, _, rest = bytes(client.transport.received).partition(b"\r\n\r\n")
         reader = Reader()
         reader.feed(rest)
-        assert reader.responses[1].status == 400
+        assert (reader.responses[1].status, reader.responses[1].ended) == (400, True)
 
     serve(ignore, steps, begin=b"", negotiate=True, forwarded_allow_ips=("192.0.2.1",))
 
