@@ -5,7 +5,7 @@ in the sender and leaves in one write for each turn of the event loop. Reading h
 them; what the connection waits for decides which clock runs:
 
     SETTINGS        the client's preface, within 5 s
-    HEADER_BLOCK    the rest of a header block, within `header_timeout`
+    HEADER_BLOCK    the rest of a header block, within `header_timeout` from its first frame
     STREAMS         nothing; each stream that waits for its client has a clock of its own
     REQUEST         the next request, within `keepalive`
     CLOSE           the client's end, within `linger`
@@ -65,6 +65,7 @@ class Http2Connection(HttpConnection):
 
     __slots__ = (
         "_awaiting",
+        "_block",
         "_discarded_bytes",
         "_endpoint",
         "_leaving",
@@ -84,6 +85,8 @@ class Http2Connection(HttpConnection):
         self.encoder = context.http2_encoder
         self.flush_scheduled = False
         self._awaiting = Awaiting.SETTINGS
+        self._block = 0
+        """The stream of the header block whose clock runs; 0 for none."""
         self._leaving = False
         """Whether the last GOAWAY was sent, or is to be sent as soon as what has arrived is read."""
         self._timed: set[Http2Stream] = set()
@@ -409,7 +412,8 @@ class Http2Connection(HttpConnection):
     def _watch_clock(self) -> None:
         """Let the right clock run, and close what has nothing left to wait for."""
         endpoint = self._endpoint
-        if endpoint.in_header_block:
+        block = endpoint.coming_block
+        if block and not self._half_closed:
             awaiting = Awaiting.HEADER_BLOCK
         elif endpoint.streams.open:
             awaiting = Awaiting.STREAMS
@@ -420,8 +424,9 @@ class Http2Connection(HttpConnection):
             if self._leaving or endpoint.goaway_received or self._half_closed:
                 self._leave()
                 return
-        if awaiting is not self._awaiting:
+        if awaiting is not self._awaiting or block != self._block:
             self._awaiting = awaiting
+            self._block = block
             if awaiting is Awaiting.STREAMS:
                 self.deadline = NEVER
             elif awaiting is Awaiting.REQUEST:

@@ -180,9 +180,15 @@ class Endpoint(Generic[StreamT]):
         return self._expect is not _Expect.FRAMES
 
     @property
-    def in_header_block(self) -> bool:
-        """Whether a header block has begun and not ended."""
-        return self._block is not None
+    def coming_block(self) -> int:
+        """The stream whose header block has begun to come and is not complete; 0 for none."""
+        if self._block is not None:
+            return self._block.stream_id
+        if self._chunks and self._expect is _Expect.FRAMES:
+            begun = self._chunks[0]
+            if len(begun) >= frames.HEAD_BYTES and begun[3] == frames.HEADERS:
+                return int.from_bytes(begun[5:9], "big") & 0x7FFFFFFF
+        return 0
 
     def receive(self, data: bytes, now: float) -> None:
         """Look through received bytes; `now` is the time in seconds of any clock that never goes back.

@@ -788,6 +788,54 @@ def test_a_header_block_that_never_ends() -> None:
     serve(app, steps, keepalive_seconds=1.0)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_header_block_whose_first_frame_never_ends(beside: bool) -> None:
+    async def steps(client: Client) -> None:
+        if beside:
+            await client.send(headers(1))
+        for byte in headers(3)[:14]:
+            await client.send(bytes((byte,)))
+            await client.pass_time(0.5)
+        assert client.is_open
+        await client.pass_time(9.5)
+        assert client.goaways == [(1 if beside else 0, ErrorCode.PROTOCOL_ERROR)]
+
+    app = Held()
+    serve(app, steps, keepalive_seconds=60.0)
+
+
+def test_a_header_block_that_is_cut_off_by_the_end_of_the_input() -> None:
+    """It can never be a request, and does not concern those that are."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1), headers(3)[:14])
+        client.transport.feed_eof()
+        app.read.set()
+        await client.pass_time(12.0)
+        assert app.disconnected
+        app.answer.set()
+        await turns()
+        assert client.responses[1].ended
+        assert client.transport.closed
+
+    app = Held()
+    serve(app, steps)
+
+
+def test_each_header_block_has_its_own_time() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(frames.frame(frames.HEADERS, frames.FLAG_END_STREAM, 1, block(GET)))
+        for stream_id in range(3, 11, 2):
+            await client.pass_time(6.0)
+            end = frames.frame(frames.CONTINUATION, frames.FLAG_END_HEADERS, stream_id - 2)
+            await client.send(end + frames.frame(frames.HEADERS, frames.FLAG_END_STREAM, stream_id, block(GET)))
+        assert sorted(client.responses) == [1, 3, 5, 7]
+        await client.pass_time(11.5)
+        assert client.goaways == [(7, ErrorCode.PROTOCOL_ERROR)]
+
+    serve(ignore, steps)
+
+
 def test_a_stream_keeps_the_connection_open() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))

@@ -197,6 +197,15 @@ def test_padding_and_priority(cut: Cut) -> None:
     assert client.heads[1] == client.heads[3] == client.heads[5]
 
 
+@pytest.mark.parametrize(("whole", "block_of"), [(headers(3), 3), (data(1, b"abcdefgh"), 0)])
+def test_a_frame_that_has_come_in_part(whole: bytes, block_of: int) -> None:
+    """It is a header block from the end of its head on."""
+    client = connected().send(headers(1, POST, ended=False))
+    for number, byte in enumerate(whole, 1):
+        client.send(bytes((byte,)))
+        assert client.endpoint.coming_block == (block_of if 9 <= number < len(whole) else 0)
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 8])
 def test_continuations(pieces: int, cut: Cut) -> None:
     whole = block([*GET, (b"x", b"1" * 100)])
@@ -204,10 +213,10 @@ def test_continuations(pieces: int, cut: Cut) -> None:
     first, *rest = [whole[start : start + size] for start in range(0, len(whole), size)]
     client = connected(cut=cut)
     client.send(frames.frame(frames.HEADERS, frames.FLAG_END_STREAM, 1, first))
-    assert client.endpoint.in_header_block
+    assert client.endpoint.coming_block == 1
     for index, piece in enumerate(rest):
         client.send(continuation(1, piece, ended=index == len(rest) - 1))
-    assert not client.endpoint.in_header_block
+    assert client.endpoint.coming_block == 0
     assert client.events == [("request", 1, True)]
     assert (b"x", b"1" * 100) in client.heads[1][4]
 
