@@ -16,11 +16,9 @@ moment: a reset for a window update that crosses the end would take the last res
 
 import asyncio
 import functools
-from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, Final
 
-from ..asgi_types import Field
 from ..errors import RemoteProtocolError
 from ..proxy import UNSEEN
 from ..scope import build_http_scope
@@ -28,7 +26,7 @@ from ..wire import http2_frames as frames
 from ..wire.headers import accepts_trailers
 from ..wire.http1_response import plain_answer
 from ..wire.http2_connection import Endpoint
-from ..wire.http2_frames import Http2Error
+from ..wire.http2_frames import ErrorCode, Http2Error
 from ..wire.http2_request import RequestHead, read_priority
 from ..wire.http2_streams import StreamState
 from ..wire.websocket_handshake import Handshake, read_http2_handshake
@@ -173,7 +171,7 @@ class Http2Connection(HttpConnection):
             if stream.incoming is not None and stream.tunnel is not None:
                 stream.tunnel.on_reset()
             stream.exchange.on_disconnect()
-            stream.release()
+            stream.on_closed()
         streams.clear()
         self.write_gate.open()
 
@@ -236,7 +234,9 @@ class Http2Connection(HttpConnection):
         """See `Http2Events.on_refused_request`."""
         self._log_refusal(error)
         self._log_refused_request(error.status, b"", "2")
-        self._answer(stream_id, error.status, error.fields)
+        sender = self.sender
+        sender.send_answer(stream_id, *self._own_answer(error, min(sender.window, sender.initial_window)))
+        self.schedule_flush()
 
     def on_content(self, stream: Http2Stream, content: bytes, ended: bool) -> None:
         """See `Http2Events.on_content`."""
@@ -254,15 +254,21 @@ class Http2Connection(HttpConnection):
         self._timed.discard(stream)
         exchange = stream.exchange
         if exchange.state is not ExchangeState.COMPLETE and not exchange.task.done():
-            self._endpoint.ending_tasks += 1
-            exchange.task.add_done_callback(functools.partial(self._on_task_ended, exchange))
+            self._count_until_ended(exchange)
             # An open WebSocket learns of it by its own disconnect, over whatever version of HTTP.
             if exchange.state not in _WEBSOCKET_STATES:
                 exchange.task.cancel()
         if stream.incoming is not None and stream.tunnel is not None:
             stream.tunnel.on_reset()
         exchange.on_disconnect()
-        stream.release()
+        stream.on_closed()
+
+    def on_refused_trailers(self, stream: Http2Stream, error: RemoteProtocolError) -> bool:
+        """See `Http2Events.on_refused_trailers`."""
+        if stream.exchange.state not in (ExchangeState.AWAITING_START, ExchangeState.HEAD_HELD):
+            return False
+        self._answer_instead(stream, error)
+        return True
 
     def on_stream_error(self, reason: str) -> None:
         """See `Http2Events.on_stream_error`."""
@@ -275,6 +281,10 @@ class Http2Connection(HttpConnection):
 
     def on_ping_ack(self, payload: bytes) -> None:
         """See `Http2Events.on_ping_ack`: none is ever sent."""
+
+    def _count_until_ended(self, exchange: Exchange) -> None:
+        self._endpoint.ending_tasks += 1
+        exchange.task.add_done_callback(functools.partial(self._on_task_ended, exchange))
 
     def _on_task_ended(self, exchange: Exchange, _task: "asyncio.Task[None]") -> None:
         self._endpoint.ending_tasks -= 1
@@ -305,7 +315,8 @@ class Http2Connection(HttpConnection):
         """See `StreamOwner.on_early_response`: a client that sends before it reads must be able to end."""
         incoming = stream.incoming
         if incoming is None or incoming.remaining > incoming.window:
-            self._reset_unwanted(stream)
+            # RFC 9113 section 8.1: the response is complete, the rest of the request not wanted.
+            self._reset(stream, frames.NO_ERROR)
         else:
             stream.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
             self._add_timed(stream)
@@ -317,17 +328,11 @@ class Http2Connection(HttpConnection):
 
     def abort_stream(self, stream: Http2Stream) -> None:
         """See `StreamOwner.abort_stream`."""
-        if stream.id in self._endpoint.streams.open:
-            self._endpoint.reset_stream(stream.id, frames.INTERNAL_ERROR)
-            self._timed.discard(stream)
-            self.schedule_flush()
+        self._reset(stream, frames.INTERNAL_ERROR)
 
     def cancel_stream(self, stream: Http2Stream) -> None:
         """See `StreamOwner.cancel_stream`."""
-        if stream.id in self._endpoint.streams.open:
-            self._endpoint.reset_stream(stream.id, frames.CANCEL)
-            self._timed.discard(stream)
-            self.schedule_flush()
+        self._reset(stream, frames.CANCEL)
 
     def acknowledge(self, stream: Http2Stream) -> None:
         """See `StreamOwner.acknowledge`."""
@@ -346,19 +351,35 @@ class Http2Connection(HttpConnection):
             if stream.incoming is not None and stream.tunnel is not None
         ]
 
-    def _reset_unwanted(self, stream: Http2Stream) -> None:
-        """RFC 9113 section 8.1: the response is complete, the rest of the request not wanted."""
-        self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
-        self._timed.discard(stream)
-        self.schedule_flush()
+    def _reset(self, stream: Http2Stream, code: ErrorCode) -> None:
+        """End a stream from this side, where it has not ended yet."""
+        if stream.id in self._endpoint.streams.open:
+            self._endpoint.reset_stream(stream.id, code)
+            self._timed.discard(stream)
+            stream.on_closed()
+            self.schedule_flush()
 
-    def _answer(self, stream_id: int, status: int, more_fields: Sequence[Field] = ()) -> None:
-        """A response of our own on a stream without an exchange."""
-        fields, content = plain_answer(status)
-        if len(content) > self.sender.room_for(stream_id):
+    def _own_answer(self, error: RemoteProtocolError, room: int) -> tuple[bytes, bytes]:
+        """Header block and content of a response of our own, which has to do without content where there is no room."""
+        fields, content = plain_answer(error.status)
+        if len(content) > room:
             fields, content = [], b""
-        block, _ = self.encoder.encode_block(status, (*fields, *more_fields))
-        self.sender.send_answer(stream_id, block, content)
+        block, _ = self.encoder.encode_block(error.status, (*fields, *error.fields))
+        return block, content
+
+    def _answer_instead(self, stream: Http2Stream, error: RemoteProtocolError) -> None:
+        """Answer a request that its application has not begun to answer, and will not any more."""
+        self._log_refusal(error)
+        exchange = stream.exchange
+        block, content = self._own_answer(error, min(self.sender.window, stream.send_window))
+        self.sender.send_response(stream, block, content, True)
+        exchange.on_disconnect(error.status)
+        if not exchange.task.done():
+            self._count_until_ended(exchange)
+        if stream.state is StreamState.CLOSED:
+            stream.on_closed()
+        else:
+            self._reset(stream, frames.NO_ERROR)
         self.schedule_flush()
 
     # Writing
@@ -472,13 +493,9 @@ class Http2Connection(HttpConnection):
     def _on_nothing_sent(self, stream: Http2Stream) -> None:
         stream.deadline = NEVER
         if stream.state is StreamState.HALF_CLOSED_LOCAL:
-            self._reset_unwanted(stream)
+            self._reset(stream, frames.NO_ERROR)
         elif stream.exchange.state is ExchangeState.AWAITING_START:
-            self._timed.discard(stream)
-            self._log_refusal(RemoteProtocolError(408, "body-timeout"))
-            self._answer(stream.id, 408)
-            self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
-            stream.exchange.on_disconnect(408)
+            self._answer_instead(stream, RemoteProtocolError(408, "body-timeout"))
 
     def on_deadline(self) -> None:
         """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""

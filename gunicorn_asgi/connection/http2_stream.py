@@ -137,7 +137,7 @@ class Http2Stream(Stream):
         connection = self._connection
         connection.sender.send_response(self, self._block, body, last)
         if self.state is _CLOSED:
-            del self.exchange  # As in `_settle`, whose call would cost 1 % here.
+            del self.exchange  # All of `on_closed` that may be needed here, where its call would cost 1 %.
         else:
             self._settle()
         if not connection.flush_scheduled:
@@ -192,12 +192,24 @@ class Http2Stream(Stream):
 
     def on_queue_sent(self) -> None:
         """See `Stream.on_queue_sent`."""
-        self.release()
+        tunnel = None if self.incoming is None else self.tunnel
+        self._release()
         self._settle()
-        if self.incoming is not None and self.tunnel is not None:
-            self.tunnel.on_room()
+        if tunnel is not None:
+            tunnel.on_room()
 
-    def release(self) -> None:
+    def on_closed(self) -> None:
+        """See `Stream.on_closed`; also where the stream has come to another end.
+
+        Its exchange and its tunnel refer to it: in a circle all would wait for the garbage collector, which made each
+        request 12 % more expensive.
+        """
+        self._release()
+        del self.exchange
+        if self.incoming is not None:
+            self.tunnel = None
+
+    def _release(self) -> None:
         """Let the application write, or see that it can no longer."""
         gate, self.write_gate = self.write_gate, self._connection.write_gate
         if gate is not self.write_gate:
@@ -207,9 +219,7 @@ class Http2Stream(Stream):
         """Something was written: let go of what has ended, or wait for what is still to come from the client."""
         connection = self._connection
         if self.state is _CLOSED:
-            # The exchange refers to its stream: in a circle both would wait for the garbage collector, which made each
-            # request 12 % more expensive.
-            del self.exchange
+            self.on_closed()
         elif self.queue is not None:
             if self.write_gate is connection.write_gate:
                 self.write_gate = Gate(connection.loop, closed=True)

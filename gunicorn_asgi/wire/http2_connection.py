@@ -477,7 +477,7 @@ class Endpoint(Generic[StreamT]):
         except HpackError:
             raise Http2Error(frames.COMPRESSION_ERROR, "bad-header-block") from None
         except HeaderListTooLarge:
-            received = []
+            received = None
         if stream_id > self.streams.last_id:
             # RFC 9113 section 6.8: we have said that it will not be served, but the client may not know yet. So this
             # is not its fault, up to a point.
@@ -492,13 +492,29 @@ class Endpoint(Generic[StreamT]):
         stream = self.streams.open[stream_id]
         if not ended:
             raise StreamError(frames.PROTOCOL_ERROR, "header-block-in-content")
-        if self._decoder.malformed:
-            raise StreamError(frames.PROTOCOL_ERROR, "bad-trailer")
         try:
-            self._reader.check_trailers(received)
+            self._check_trailers(received, block)
         except RemoteProtocolError as error:
-            raise StreamError(frames.PROTOCOL_ERROR, error.reason) from None
-        self._receive_content(stream, b"", ended=True)
+            self._refuse_trailers(stream, error)
+        else:
+            self._receive_content(stream, b"", ended=True)
+
+    def _check_trailers(self, received: list[Field] | None, block: bytes) -> None:
+        if received is None:
+            raise RemoteProtocolError(431, "trailers-too-large")
+        if self._decoder.malformed:
+            raise RemoteProtocolError(400, "bad-trailer")
+        if len(block) > self._reader.small_block_bytes:
+            self._reader.check_sizes(received)
+        self._reader.check_trailers(received)
+
+    def _refuse_trailers(self, stream: StreamT, error: RemoteProtocolError) -> None:
+        """As `_refuse`, where the request is under way."""
+        if error.status != 400 and stream.state is _OPEN:
+            stream.state = _HALF_CLOSED_REMOTE
+            if self._events.on_refused_trailers(stream, error):
+                return
+        raise StreamError(frames.PROTOCOL_ERROR, error.reason)
 
     def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         # RFC 9113 section 6.9.1: all of the frame counts, padding too, also where the stream is closed.
@@ -544,6 +560,7 @@ class Endpoint(Generic[StreamT]):
             if ended:
                 stream.state = StreamState.CLOSED
                 del self.streams.open[stream.id]
+                stream.on_closed()
             return
         if ended:
             stream.state = _HALF_CLOSED_REMOTE

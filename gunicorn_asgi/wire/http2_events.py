@@ -25,6 +25,9 @@ class Http2Events(Protocol[StreamT]):
     def on_content(self, stream: StreamT, content: bytes, ended: bool) -> None:
         """Content of a request, possibly nothing but its end. Trailers are an end."""
 
+    def on_refused_trailers(self, stream: StreamT, error: RemoteProtocolError) -> bool:
+        """The end of a request is over a limit: answer with the status of `error`. False where an answer has begun."""
+
     def on_stream_reset(self, stream: StreamT) -> None:
         """A stream is gone, by RST_STREAM of whatever side; nothing more can be sent on it."""
 

@@ -110,13 +110,8 @@ class FrameSender(Generic[StreamT]):
             self.out += ((block_size << _LENGTH | _WHOLE_HEADERS | stream_id).to_bytes(9, "big"), block)
             self.send_content(stream, content, last)
 
-    def room_for(self, stream_id: int) -> int:
-        """How much content a stream lets through now, be it open or not yet."""
-        stream = self._streams.open.get(stream_id)
-        return min(self.window, self.initial_window if stream is None else stream.send_window)
-
     def send_answer(self, stream_id: int, block: bytes, content: bytes) -> None:
-        """A whole response on a stream that is in no table, or will be in none: there must be room for its content."""
+        """A whole response on a stream that is in no table. There must be room for its content."""
         size = len(content)
         self._send_block(stream_id, self._block_prefix + block, ends=not size)
         if size:

@@ -132,6 +132,10 @@ class Stream:
         """All that was queued has left."""
         raise NotImplementedError
 
+    def on_closed(self) -> None:
+        """The client has ended its side behind a complete response: nothing more happens on the stream."""
+        raise NotImplementedError
+
 
 StreamT = TypeVar("StreamT", bound=Stream)
 

@@ -565,6 +565,55 @@ def test_an_answer_of_our_own_without_a_window(path: str) -> None:
     serve(tell, steps, body_timeout_seconds=1.0)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_trailers_over_a_limit(begun: bool) -> None:
+    """As over HTTP/1: 431, or the end where the client has seen a head."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False))
+        await client.send(data(1, b"x"), headers(1, [(b"x", b"1" * 9000)]))
+        response = client.responses[1]
+        if begun:
+            assert (response.content, response.reset) == (b"a", ErrorCode.PROTOCOL_ERROR)
+        else:
+            assert (response.status, response.ended, response.reset) == (431, True, None)
+            assert received[-1] == {"type": "http.disconnect"}
+            assert client.access_log.lines == [("/", 431, 31)]
+        assert client.context.exchanges == set()
+
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        if begun:
+            await send(body(b"a", more=True))
+        while not received or received[-1]["type"] != "http.disconnect":
+            received.append(await receive())
+
+    serve(app, steps)
+
+
+def test_an_application_that_was_answered_for_still_counts() -> None:
+    finish = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await finish.wait()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False))
+        await client.pass_time(3.0)
+        assert client.responses[1].status == 408
+        await client.send(headers(3))
+        assert client.received().resets[3] == ErrorCode.REFUSED_STREAM
+        finish.set()
+        await turns()
+        await client.send(headers(5))
+        assert 5 not in client.received().resets
+
+    serve(app, steps, http2_max_concurrent_streams=1, body_timeout_seconds=1.0)
+
+
 # Resets
 
 

@@ -39,6 +39,9 @@ class TestStream(Stream):
     def on_queue_sent(self) -> None:
         pass
 
+    def on_closed(self) -> None:
+        pass
+
 
 @dataclass
 class Client:
@@ -56,6 +59,7 @@ class Client:
         )
         self.reader = Reader()
         self.now = 1000.0
+        self.answer_has_begun = False
         self.endpoint.begin()
 
     def send(self, *parts: bytes) -> "Client":
@@ -98,6 +102,10 @@ class Client:
 
     def on_content(self, stream: TestStream, content: bytes, ended: bool) -> None:
         self.events.append(("content", stream.id, content, ended))
+
+    def on_refused_trailers(self, stream: TestStream, error: RemoteProtocolError) -> bool:
+        self.events.append(("refused trailers", stream.id, error.status, error.reason))
+        return not self.answer_has_begun
 
     def on_stream_reset(self, stream: TestStream) -> None:
         self.events.append(("reset", stream.id))
@@ -489,6 +497,24 @@ def test_bad_trailers(bytes_: bytes) -> None:
     """Section 8.1."""
     client = connected().send(headers(1, POST, ended=False), bytes_, headers(3))
     assert client.received().resets == {1: ErrorCode.PROTOCOL_ERROR}
+    assert client.events[-1] == ("request", 3, True)
+
+
+@pytest.mark.parametrize(
+    ("trailers", "reason"),
+    [
+        ([(b"x%d" % number, b"") for number in range(101)], "too-many-trailers"),
+        ([(b"x", b"1" * 9000)], "field-too-large"),
+        ([(b"x", b"1" * 400)] * 20, "trailers-too-large"),
+    ],
+)
+@pytest.mark.parametrize("answer_has_begun", [False, True])
+def test_trailers_over_a_limit(trailers: list[tuple[bytes, bytes]], reason: str, answer_has_begun: bool) -> None:
+    client = connected(Settings(http2_max_header_list_bytes=9100 if reason == "field-too-large" else 5000))
+    client.answer_has_begun = answer_has_begun
+    client.send(headers(1, POST, ended=False), headers(1, trailers), headers(3))
+    assert ("refused trailers", 1, 431, reason) in client.events
+    assert client.received().resets == ({1: ErrorCode.PROTOCOL_ERROR} if answer_has_begun else {})
     assert client.events[-1] == ("request", 3, True)
 
 

@@ -66,6 +66,9 @@ class EndpointStream(Stream):
     def on_queue_sent(self) -> None:
         pass
 
+    def on_closed(self) -> None:
+        pass
+
 
 class Ours:
     """Our endpoint."""
@@ -134,6 +137,9 @@ class Ours:
 
     def on_stream_error(self, reason: str) -> None:
         pass
+
+    def on_refused_trailers(self, stream: EndpointStream, error: RemoteProtocolError) -> bool:
+        return False
 
     def on_offence(self, reason: str) -> None:
         pass

@@ -20,6 +20,9 @@ class Waiting(Stream):
     def on_queue_sent(self) -> None:
         self.sent = True
 
+    def on_closed(self) -> None:
+        pass
+
 
 class Server:
     def __init__(self, burst: int = BURST) -> None:
