@@ -290,6 +290,8 @@ class Http2Connection(HttpConnection):
         self._endpoint.ending_tasks -= 1
         # A task that is cancelled before its first step never gets to its own end.
         self._context.exchanges.discard(exchange)
+        # It keeps its cancellation, whose traceback keeps the exchange: one more circle.
+        del exchange.task
 
     # What the streams ask for
 

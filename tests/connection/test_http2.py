@@ -1,6 +1,7 @@
 """One HTTP/2 connection on a transport that fails on misuse, on a loop whose time can be moved on (RFC 9113)."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -11,11 +12,13 @@ import pytest
 from gunicorn_asgi.asgi_types import Application, Receive, Send
 from gunicorn_asgi.connection.clock import TICK_SECONDS
 from gunicorn_asgi.connection.context import ServingContext
+from gunicorn_asgi.connection.exchange import Exchange
 from gunicorn_asgi.connection.http2 import SETTINGS_SECONDS, Http2Connection
 from gunicorn_asgi.connection.negotiation import Negotiation
 from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire import http2_frames as frames
 from gunicorn_asgi.wire.http2_frames import ErrorCode
+from gunicorn_asgi.wire.http2_streams import Stream
 from tests.connection.serving import (
     PassingLoop,
     RecordingAccessLog,
@@ -789,6 +792,42 @@ def test_a_response_before_much_content() -> None:
         assert client.responses[1].ended
 
     serve(ignore, steps)
+
+
+# Memory
+
+
+async def _wait(scope: Any, receive: Receive, send: Send) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("app", "conversation"),
+    [
+        pytest.param(ignore, [headers(1)], id="a response"),
+        pytest.param(ignore, [headers(1, POST, ended=False), data(1, ended=True)], id="an early response"),
+        pytest.param(ignore, [headers(1, POST, ended=False), frames.rst_stream_frame(1, 8)], id="and a reset"),
+        pytest.param(ignore, [headers(1, [*POST, (b"content-length", b"99999")], ended=False)], id="much unwanted"),
+        pytest.param(_wait, [headers(1), frames.rst_stream_frame(1, 8)], id="a reset by the client"),
+        pytest.param(_wait, [headers(1), headers(1)], id="a reset by the server"),
+        pytest.param(_wait, [headers(1), data(0)], id="a connection error"),
+    ],
+)
+def test_nothing_is_left_for_the_garbage_collector(app: Application, conversation: list[bytes]) -> None:
+    async def steps(client: Client) -> None:
+        gc.collect()
+        gc.disable()
+        for part in conversation:
+            await client.send(part)
+        client.access_log.records.clear()
+        await client.pass_time(1.0)  # The next tick forgets the clocks of streams that are gone.
+        left = [thing for thing in gc.get_objects() if isinstance(thing, (Exchange, Stream))]
+        assert left == []
+
+    try:
+        serve(app, steps, keepalive_seconds=60.0)
+    finally:
+        gc.enable()
 
 
 # Clocks
