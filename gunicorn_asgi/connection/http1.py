@@ -132,7 +132,7 @@ class Http1Connection(ResponseWriter):
                 client, scheme = self._client, self._scheme
                 shape = None
                 # Host alone says nothing, and is quicker to see.
-                if len(fields) > 1:
+                if len(fields) > 1 or b"host" not in fields:
                     if b"upgrade" in fields and self._switch_to_http2(
                         method, uri, path, raw_path, query, section, rest
                     ):

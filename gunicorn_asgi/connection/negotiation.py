@@ -45,7 +45,7 @@ class Negotiation(TransportProtocol):
             is_http2 = settings.http2 and tls.selected_alpn_protocol() == "h2"
             self._hand_over(Http2Connection if is_http2 else Http1Connection)
         elif settings.http2_cleartext in ("prior-knowledge", "both") and (
-            settings.http2_cleartext_peers == "all" or context.proxies.trusts(self._client)
+            settings.http2_cleartext_peers == "all" or self.peer_is_trusted
         ):
             context.connections.add(self)
         else:
