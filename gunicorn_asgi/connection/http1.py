@@ -412,9 +412,8 @@ class Http1Connection(ResponseWriter):
         else:
             self._log_refused_request(error.status, head)
         fields, content = plain_answer(error.status)
-        lines, _, _ = self._context.encoder.encode(error.status, fields)
-        lines += [b"%b: %b\r\n" % field for field in error.fields]
-        self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
+        head, _, _ = self._context.encoder.encode(error.status, (*fields, *error.fields))
+        self._transport.write(b"%bconnection: close\r\n\r\n%b" % (head, content))
         self._linger()
 
     def _linger(self) -> None:

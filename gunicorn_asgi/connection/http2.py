@@ -347,7 +347,7 @@ class Http2Connection(HttpConnection):
     def _answer(self, stream_id: int, status: int, more_fields: Sequence[Field] = ()) -> None:
         """A response of our own on a stream without an exchange."""
         fields, content = plain_answer(status)
-        block, _ = self.encoder.encode_block(status, (*fields, *more_fields))
+        block, _, _ = self.encoder.encode(status, (*fields, *more_fields))
         self.sender.send_answer(stream_id, block, content)
         self.schedule_flush()
 

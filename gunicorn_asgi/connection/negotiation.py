@@ -71,8 +71,8 @@ class Negotiation(TransportProtocol):
         context = self._context
         context.log_refusal(self.peer, 400, "no-http2-preface")
         fields, content = plain_answer(400)
-        lines, _, _ = context.encoder.encode(400, fields)
-        self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
+        head, _, _ = context.encoder.encode(400, fields)
+        self._transport.write(b"%bconnection: close\r\n\r\n%b" % (head, content))
         self.close()
 
     def _hand_over(self, version: type[HttpConnection]) -> None:
