@@ -412,8 +412,10 @@ class Http1Connection(ResponseWriter):
         else:
             self._log_refused_request(error.status, head)
         fields, content = plain_answer(error.status)
-        head, _, _ = self._context.encoder.encode(error.status, (*fields, *error.fields))
-        self._transport.write(b"%bconnection: close\r\n\r\n%b" % (head, content))
+        head, _, _ = self._context.encoder.encode(error.status, fields)
+        # Not through the encoder, which leaves out what an application may not say, such as Upgrade.
+        lines = [b"%b: %b\r\n" % field for field in error.fields]
+        self._transport.write(b"".join([head, *lines, b"connection: close\r\n\r\n", content]))
         self._linger()
 
     def _linger(self) -> None:
