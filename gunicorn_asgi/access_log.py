@@ -10,7 +10,7 @@ import datetime
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, Protocol, TextIO, cast
 
 from .access_line import (
     FinishedExchange,
@@ -21,8 +21,7 @@ from .access_line import (
     one_line,
     response_fields_of,
 )
-from .asgi_types import HTTPScope
-from .wire.http1_response import STATUS_LINES
+from .gunicorn_objects import GunicornRequest, GunicornResponse
 
 
 class AccessLog(Protocol):
@@ -182,34 +181,25 @@ class LoggerAccessLog:
         # Gunicorn's atoms leave out the days, so from one day on %(T)s counts anew here and not on the stream's way.
         duration = datetime.timedelta(microseconds=microseconds(duration_seconds))
         try:
-            self._logger.access(
-                _ResponseView(exchange),
-                _RequestView(exchange.scope),
-                environ_of(exchange.scope, exchange.uri),
-                duration,
-            )
+            environ = environ_of(exchange.scope, exchange.uri)
+            self._logger.access(_response_of(exchange), _request_of(exchange), environ, duration)
         except Exception as error:  # A user's logger may raise anything, and the response has been sent.
             self._on_error(error)
 
 
-class _RequestView:
-    """The request as far as `Logger.access` reads it."""
-
-    __slots__ = ("headers",)
-
-    def __init__(self, scope: HTTPScope) -> None:
-        self.headers = [
-            (name.decode("latin-1").upper(), one_line(value.decode("latin-1"))) for name, value in scope["headers"]
-        ]
+def _request_of(exchange: FinishedExchange) -> GunicornRequest:
+    """The request, with values that may stand in a line."""
+    request = GunicornRequest(cast(dict[str, Any], exchange.scope))
+    request.method, request.uri = exchange.method, exchange.uri
+    request.headers = [(name, one_line(value)) for name, value in request.headers]
+    return request
 
 
-class _ResponseView:
-    """The response as far as `Logger.access` reads it."""
-
-    __slots__ = ("headers", "sent", "status")
-
-    def __init__(self, exchange: FinishedExchange) -> None:
-        status = exchange.status
-        self.status = STATUS_LINES.get(status, b"HTTP/1.1 %d" % status)[9:].strip().decode("ascii")
-        self.headers = response_fields_of(exchange.response_headers)
-        self.sent = exchange.sent_bytes
+def _response_of(exchange: FinishedExchange) -> GunicornResponse:
+    """The response, with values that may stand in a line."""
+    response = GunicornResponse(exchange.method)
+    response.start(exchange.status, ())
+    response.headers = response_fields_of(exchange.response_headers)
+    response.headers_sent = True
+    response.sent = exchange.sent_bytes
+    return response

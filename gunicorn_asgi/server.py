@@ -39,6 +39,10 @@ LAST_FLUSH_SECONDS: Final = 0.5
 CANCEL_SECONDS: Final = 1.0
 """For cancelled requests to clean up. Nobody waits longer for those that ignore their cancellation."""
 
+# After the grace of a drain, for those who have not got through the handshake of TLS or the PROXY preamble by then:
+# they have asked for nothing yet.
+_OPENING_SECONDS: Final = 2.0
+
 # Of graceful_timeout, kept for cancelling, lifespan shutdown and the way out before the master's SIGKILL.
 _DRAIN_MARGIN: Final = 0.15
 _MAX_DRAIN_MARGIN_SECONDS: Final = 3.0
@@ -255,6 +259,8 @@ class Server:
         grace_end = min(loop.time() + settings.drain_grace_seconds, deadline)
         await _wait_until(lambda: is_cut_short() or is_done(), grace_end)
         context.end_grace()
+        await _wait_until(lambda: is_cut_short() or is_done(), min(loop.time() + _OPENING_SECONDS, deadline))
+        listeners.abandon()
         await _wait_until(lambda: is_cut_short() or is_done(), deadline)
         if self._stop is Stop.RELOAD:
             await _wait_until(is_done, loop.time() + RELOAD_SECONDS)

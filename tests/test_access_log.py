@@ -678,8 +678,10 @@ def test_a_logger_gets_the_objects_that_gunicorn_documents() -> None:
     LoggerAccessLog(logger, errors.append).write(Exchange(status=404).record, 1.5)
     [(response, request, environ, duration)] = logger.calls
     assert response.status == "404 Not Found"
-    assert response.sent == 12
+    assert (response.status_code, response.sent, response.headers_sent) == (404, 12, True)
     assert response.headers == [(name.decode(), value.decode()) for name, value in RESPONSE_HEADERS]
+    assert (request.method, request.path, request.query, request.version) == ("POST", "/a/b", "c=d&e=%20", (1, 1))
+    assert request.uri == "/a/b?c=d&e=%20"
     assert ("USER-AGENT", "Mozilla/5.0 (X11)") in request.headers
     assert environ["REQUEST_METHOD"] == "POST"
     assert environ["RAW_URI"] == "/a/b?c=d&e=%20"

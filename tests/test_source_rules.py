@@ -40,6 +40,7 @@ LAYERS = (
         "gunicorn_asgi.proxy",
         "gunicorn_asgi.access_log",
         "gunicorn_asgi.access_line",
+        "gunicorn_asgi.gunicorn_objects",
         "gunicorn_asgi.tls",
         "gunicorn_asgi.metrics",
         "gunicorn_asgi.applications",

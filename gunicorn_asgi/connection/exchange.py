@@ -338,7 +338,7 @@ class Exchange:
             return Phase.ABANDONED
         if state is _COMPLETE:
             return Phase.UNLIMITED
-        if self._request_body is not None and self._request_body.cut_off:
+        if self._told_of_end:
             return Phase.ABANDONED
         return Phase.UNANSWERED if state is _AWAITING_START or state is _HEAD_HELD else Phase.UNLIMITED
 
@@ -377,18 +377,31 @@ class Exchange:
     def _on_error(self, error: BaseException) -> None:
         """The application has failed: 500 while nothing was sent, else break off."""
         state = self.state
-        if state is _DISCONNECTED and _is_of_disconnect(error):
+        if (state is _DISCONNECTED or self._told_of_end) and _is_of_disconnect(error):
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
-        elif not ((self._context.draining or state is _COMPLETE) and isinstance(error, asyncio.CancelledError)):
+            self._leave_unanswered()
+            return
+        if not ((self._context.draining or state is _COMPLETE) and isinstance(error, asyncio.CancelledError)):
             self._context.error_log.error("Exception in ASGI application: %r", self._name, exc_info=error)
         self._break_off()
 
     def _on_early_return(self) -> None:
         """The application has returned in the middle: its mistake, unless it was told that nobody waits any more."""
-        if self._request_body is not None and self._request_body.cut_off:
-            self._break_off()
+        if self._told_of_end:
+            self._leave_unanswered()
         else:
             self._on_error(ApplicationError(f"the application returned too early: {self.state.value}"))
+
+    @property
+    def _told_of_end(self) -> bool:
+        """Whether the application may know that nobody waits for it any more."""
+        return self._request_body is not None and self._request_body.cut_off
+
+    def _leave_unanswered(self) -> None:
+        """The application has ended because nobody waits: there is nobody to be told of an error either."""
+        if not self._has_ended:
+            self.on_disconnect()
+            self._stream.abort()
 
     def _break_off(self) -> None:
         """End a response that its application will not end."""
@@ -434,4 +447,4 @@ def _is_of_disconnect(error: BaseException) -> bool:
     if members:
         return all(_is_of_disconnect(member) for member in members)
     origin = error.__cause__ or error.__context__
-    return isinstance(origin, ClientDisconnected) and "disconnect" in type(error).__name__.lower()
+    return "disconnect" in type(error).__name__.lower() and (origin is None or isinstance(origin, ClientDisconnected))

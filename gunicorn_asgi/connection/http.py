@@ -24,7 +24,7 @@ class HttpConnection(TransportProtocol):
     Where a request comes from is found out so, inline since nearly every request goes through here:
 
         client, scheme, root_path = self._client, self._scheme, context.root_path
-        if len(fields) > 1 and (shape := self._shapes.get(tuple(fields), UNSEEN)) is not None:
+        if (shape := self._shapes.get(tuple(fields), UNSEEN)) is not None:
             client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path, shape)
     """
 
@@ -50,7 +50,7 @@ class HttpConnection(TransportProtocol):
             if isinstance(tls, ssl.SSLObject):
                 self._extensions = {**self._extensions, "tls": tls_extension(tls_context, tls)}
         proxies = self._context.proxies
-        if not self._client_is_hidden and proxies.trusts(self._client):
+        if self.peer_is_trusted:
             self._trusted = True
             self._forwarding_names = proxies.header_names
             self._shapes = proxies.trusted_shapes

@@ -132,7 +132,7 @@ class Http1Connection(ResponseWriter):
                 client, scheme = self._client, self._scheme
                 shape = None
                 # Host alone says nothing, and is quicker to see.
-                if len(fields) > 1:
+                if len(fields) > 1 or b"host" not in fields:
                     if b"upgrade" in fields and self._switch_to_http2(
                         method, uri, path, raw_path, query, section, rest
                     ):
@@ -412,9 +412,10 @@ class Http1Connection(ResponseWriter):
         else:
             self._log_refused_request(error.status, head)
         fields, content = plain_answer(error.status)
-        lines, _, _ = self._context.encoder.encode(error.status, fields)
-        lines += [b"%b: %b\r\n" % field for field in error.fields]
-        self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
+        head, _, _ = self._context.encoder.encode(error.status, fields)
+        # Not through the encoder, which leaves out what an application may not say, such as Upgrade.
+        lines = [b"%b: %b\r\n" % field for field in error.fields]
+        self._transport.write(b"".join([head, *lines, b"connection: close\r\n\r\n", content]))
         self._linger()
 
     def _linger(self) -> None:

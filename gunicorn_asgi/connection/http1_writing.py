@@ -16,7 +16,7 @@ class ResponseWriter(HttpConnection):
     """The part of a `ResponseStream` that writes. Whether the connection lives on is decided here and told to whoever
     reads."""
 
-    __slots__ = ("_chunked", "_continue_wanted", "_head_lines", "_http_version", "_keep_alive")
+    __slots__ = ("_chunked", "_continue_wanted", "_head", "_http_version", "_keep_alive")
 
     def __init__(self, context: ServingContext) -> None:
         super().__init__(context)
@@ -26,7 +26,7 @@ class ResponseWriter(HttpConnection):
         """Whether the connection may be used again behind the running response."""
         self._continue_wanted = False
         """Whether the client waits for a 100 before it sends its body."""
-        self._head_lines: list[bytes] = []
+        self._head = b""
         self._chunked = False
 
     @abstractmethod
@@ -42,7 +42,7 @@ class ResponseWriter(HttpConnection):
     def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
         """See `ResponseStream.start`."""
         context = self._context
-        lines, length, close = context.encoder.encode(status, fields)
+        head, length, close = context.encoder.encode(status, fields)
         self._chunked = False
         if close:
             self._keep_alive = False
@@ -54,35 +54,30 @@ class ResponseWriter(HttpConnection):
         elif trailers and self._http_version == "1.1":
             # Only chunked content can have trailers, and it must not have a Content-Length (RFC 9112 section 6.2).
             without_length = [field for field in map(tuple, fields) if field[0].lower() != b"content-length"]
-            lines, _, _ = context.encoder.encode(status, without_length)
+            head, _, _ = context.encoder.encode(status, without_length)
             self._chunked = True
-        self._head_lines = lines
+        self._head = head
         return length
 
     def write_first(self, body: bytes, last: bool) -> None:
         """See `ResponseStream.write_first`."""
-        lines = self._head_lines
+        head = self._head
         # Where a 100 was never sent, the client may now send its body or not (RFC 9110 section 10.1.1).
         if self._continue_wanted:
             self._keep_alive = False
         if not self._keep_alive:
-            lines.append(b"connection: close\r\n")
+            head += b"connection: close\r\n"
         elif self._http_version == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
+            head += b"connection: keep-alive\r\n"
         if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n\r\n")
+            head += b"transfer-encoding: chunked\r\n\r\n"
             if body:
-                lines.append(encode_chunk(body))
-            if last:
-                lines.append(LAST_CHUNK)
-            self._transport.write(b"".join(lines))
+                head += encode_chunk(body)
+            self._transport.write(head + LAST_CHUNK if last else head)
         elif len(body) < _COPY_BELOW_BYTES:
-            lines.append(b"\r\n")
-            lines.append(body)
-            self._transport.write(b"".join(lines))
+            self._transport.write(head + b"\r\n" + body)
         else:
-            lines.append(b"\r\n")
-            self._write_large(b"".join(lines), body)
+            self._write_large(head + b"\r\n", body)
         if last:
             self._end_response()
 

@@ -366,7 +366,7 @@ class Http2Connection(HttpConnection):
         fields, content = plain_answer(error.status)
         if len(content) > room:
             fields, content = [], b""
-        block, _ = self.encoder.encode_block(error.status, (*fields, *error.fields))
+        block, _, _ = self.encoder.encode(error.status, (*fields, *error.fields))
         return block, content
 
     def _answer_instead(self, stream: Http2Stream, error: RemoteProtocolError) -> None:

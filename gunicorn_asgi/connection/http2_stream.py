@@ -129,7 +129,7 @@ class Http2Stream(Stream):
 
     def start(self, status: int, fields: ResponseFields, bodiless: bool, trailers: bool) -> int:
         """See `ResponseStream.start`."""
-        self._block, length = self._connection.encoder.encode_block(status, fields)
+        self._block, length, _ = self._connection.encoder.encode(status, fields)
         return length
 
     def write_first(self, body: bytes, last: bool) -> None:
@@ -181,7 +181,7 @@ class Http2Stream(Stream):
         if self.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE):
             raise ClientDisconnected("the stream has been closed")
         assert tunnel is not None
-        block, _ = connection.encoder.encode_block(200, tuple(fields))
+        block, _, _ = connection.encoder.encode(200, tuple(fields))
         connection.sender.send_response(self, block, b"", False)
         connection.schedule_flush()
         websocket.begin(cast(asyncio.Transport, tunnel), tunnel.begin(websocket))

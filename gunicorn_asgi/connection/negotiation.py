@@ -45,7 +45,7 @@ class Negotiation(TransportProtocol):
             is_http2 = settings.http2 and tls.selected_alpn_protocol() == "h2"
             self._hand_over(Http2Connection if is_http2 else Http1Connection)
         elif settings.http2_cleartext in ("prior-knowledge", "both") and (
-            settings.http2_cleartext_peers == "all" or context.proxies.trusts(self._client)
+            settings.http2_cleartext_peers == "all" or self.peer_is_trusted
         ):
             context.connections.add(self)
         else:
@@ -71,8 +71,8 @@ class Negotiation(TransportProtocol):
         context = self._context
         context.log_refusal(self.peer, 400, "no-http2-preface")
         fields, content = plain_answer(400)
-        lines, _, _ = context.encoder.encode(400, fields)
-        self._transport.write(b"".join([*lines, b"connection: close\r\n\r\n", content]))
+        head, _, _ = context.encoder.encode(400, fields)
+        self._transport.write(b"%bconnection: close\r\n\r\n%b" % (head, content))
         self.close()
 
     def _hand_over(self, version: type[HttpConnection]) -> None:

@@ -48,7 +48,8 @@ class TransportProtocol(asyncio.Protocol):
         self._context = context
         self._client: Address | None = None
         self._client_is_hidden = False
-        """Whether a proxy speaks for somebody, and does not say for whom."""
+        """Whether nobody can say whose connection this is: a proxy passes it on without a name, or the client has reset
+        it before it was looked at."""
         self._server: Address | None = None
         self._reading_paused = False
         self._half_closed = False
@@ -60,6 +61,11 @@ class TransportProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._client = asgi_address(transport.get_extra_info("peername"))
+        if self._client is None:
+            # No name is what a peer on a unix socket has, which is trusted. It is also what getpeername(2) says of a
+            # connection that was reset, by anybody.
+            sock = transport.get_extra_info("socket")
+            self._client_is_hidden = sock is not None and sock.family != socket.AF_UNIX
         if self._context.relayed:
             self._take_relayed_client(transport.get_extra_info("socket").fileno())
         self._server = asgi_address(transport.get_extra_info("sockname"))
@@ -83,7 +89,14 @@ class TransportProtocol(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """The peer's own address for the error log, whatever it says of itself."""
-        return self._client[0] if self._client is not None else "unix socket"
+        if self._client is not None:
+            return self._client[0]
+        return "unknown" if self._client_is_hidden else "unix socket"
+
+    @property
+    def peer_is_trusted(self) -> bool:
+        """Whether what the peer says of a client is believed."""
+        return not self._client_is_hidden and self._context.proxies.trusts(self._client)
 
     def has_unread_input(self) -> bool:
         """Whether the socket holds bytes, or an end, that the event loop will report in its next turn."""

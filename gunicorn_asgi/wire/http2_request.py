@@ -164,8 +164,7 @@ class RequestReader:
             uri = path = target.decode("ascii")
         except UnicodeDecodeError:
             raise RemoteProtocolError(400, "bad-target") from None
-        # Control characters are not there any more.
-        if " " in path or "#" in path or "\t" in path:
+        if not path.isprintable() or " " in path or "#" in path:
             raise RemoteProtocolError(400, "bad-target")
         raw_path = target
         query_string = b""

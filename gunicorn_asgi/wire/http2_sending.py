@@ -5,6 +5,7 @@ is room again, `pump` takes one frame of each waiting stream in turn, so that a 
 one for longer than a frame (RFC 9113 section 5.3 leaves the order to the server).
 """
 
+import struct
 from collections import deque
 from typing import Final, Generic
 
@@ -22,12 +23,15 @@ MAX_WINDOW_BYTES: Final = 2**31 - 1
 _MAX_FRAME_BYTES: Final = 16384
 """What every client takes (RFC 9113 section 4.2). Larger frames would save little and make the other streams wait."""
 
-# The first nine bytes of a frame as one number: length, type, flags and stream identifier are added to it.
-_LENGTH: Final = 48
-_DATA: Final = frames.DATA << 40
-_END_STREAM: Final = frames.FLAG_END_STREAM << 32
-_HEADERS: Final = frames.HEADERS << 40
-_END_HEADERS: Final = frames.FLAG_END_HEADERS << 32
+_head: Final = struct.Struct(">xHHL").pack
+"""The first nine bytes of a frame: length, which here fits into two of its three bytes; type and flags; stream
+identifier. `int.to_bytes` would take half as long again."""
+
+_DATA: Final = frames.DATA << 8
+_END_STREAM: Final = frames.FLAG_END_STREAM
+_LAST_DATA: Final = _DATA | _END_STREAM
+_HEADERS: Final = frames.HEADERS << 8
+_END_HEADERS: Final = frames.FLAG_END_HEADERS
 _WHOLE_HEADERS: Final = _HEADERS | _END_HEADERS
 _WHOLE_RESPONSE: Final = _HEADERS | _END_HEADERS | _END_STREAM
 
@@ -88,15 +92,15 @@ class FrameSender(Generic[StreamT]):
             return
         if not size:
             kind = _WHOLE_RESPONSE if last else _WHOLE_HEADERS
-            self.out += ((block_size << _LENGTH | kind | stream_id).to_bytes(9, "big"), block)
+            self.out += (_head(block_size, kind, stream_id), block)
             if last:
                 self._end(stream)
         elif last and size <= _MAX_FRAME_BYTES and size <= self.window and size <= stream.send_window:
             # Nearly all responses are this.
             self.out += (
-                (block_size << _LENGTH | _WHOLE_HEADERS | stream_id).to_bytes(9, "big"),
+                _head(block_size, _WHOLE_HEADERS, stream_id),
                 block,
-                (size << _LENGTH | _DATA | _END_STREAM | stream_id).to_bytes(9, "big"),
+                _head(size, _LAST_DATA, stream_id),
                 content,
             )
             self.out_bytes += size
@@ -107,7 +111,7 @@ class FrameSender(Generic[StreamT]):
             else:
                 self._end(stream)
         else:
-            self.out += ((block_size << _LENGTH | _WHOLE_HEADERS | stream_id).to_bytes(9, "big"), block)
+            self.out += (_head(block_size, _WHOLE_HEADERS, stream_id), block)
             self.send_content(stream, content, last)
 
     def send_answer(self, stream_id: int, block: bytes, content: bytes) -> None:
@@ -116,7 +120,7 @@ class FrameSender(Generic[StreamT]):
         self._send_block(stream_id, self._block_prefix + block, ends=not size)
         if size:
             self.window -= size
-            self.out += ((size << _LENGTH | _DATA | _END_STREAM | stream_id).to_bytes(9, "big"), content)
+            self.out += (_head(size, _LAST_DATA, stream_id), content)
 
     def send_interim(self, stream_id: int, block: bytes) -> None:
         """A 1xx response."""
@@ -183,8 +187,7 @@ class FrameSender(Generic[StreamT]):
 
     def _send_data(self, stream: StreamT, content: bytes | memoryview, ends: bool) -> None:
         size = len(content)
-        head = size << _LENGTH | _DATA | stream.id
-        self.out.append((head | _END_STREAM if ends else head).to_bytes(9, "big"))
+        self.out.append(_head(size, _LAST_DATA if ends else _DATA, stream.id))
         if size:
             self.out.append(content)
             self.out_bytes += size
@@ -198,7 +201,7 @@ class FrameSender(Generic[StreamT]):
             self._send_large_block(stream_id, block, ends)
         else:
             kind = _WHOLE_RESPONSE if ends else _WHOLE_HEADERS
-            self.out += ((len(block) << _LENGTH | kind | stream_id).to_bytes(9, "big"), block)
+            self.out += (_head(len(block), kind, stream_id), block)
 
     def _send_large_block(self, stream_id: int, block: bytes, ends: bool) -> None:
         """HEADERS, then as many CONTINUATION frames as are needed (RFC 9113 section 6.10)."""
@@ -207,8 +210,8 @@ class FrameSender(Generic[StreamT]):
             piece = block[start : start + _MAX_FRAME_BYTES]
             if start + _MAX_FRAME_BYTES >= len(block):
                 kind |= _END_HEADERS
-            self.out += ((len(piece) << _LENGTH | kind | stream_id).to_bytes(9, "big"), piece)
-            kind = frames.CONTINUATION << 40
+            self.out += (_head(len(piece), kind, stream_id), piece)
+            kind = frames.CONTINUATION << 8
 
     def _end(self, stream: StreamT) -> None:
         """Our END_STREAM has been sent (RFC 9113 section 5.1)."""

@@ -62,6 +62,25 @@ def test_a_trusted_peer_speaks_for_its_client(peer: object) -> None:
     ]
 
 
+def test_a_peer_that_was_reset_and_has_no_name_any_more_is_not_taken_for_one_on_a_unix_socket() -> None:
+    scope = serve(FORWARDED, None)
+    assert not isinstance(scope, bytes)
+    assert (scope["client"], scope["scheme"]) == (None, "http")
+    assert (scope["root_path"], scope["path"]) == ("/root", "/root/a")
+
+
+def test_the_only_field_of_a_request_is_looked_at_like_any_other() -> None:
+    """HTTP/1.0 does not need Host."""
+    forwarded = serve(b"GET /a HTTP/1.0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n", PROXY)
+    assert not isinstance(forwarded, bytes)
+    assert forwarded["client"] == ("203.0.113.7", 0)
+    underscore = b"GET /a HTTP/1.0\r\nX_Auth_User: admin\r\n\r\n"
+    dropped = serve(underscore, STRANGER)
+    assert not isinstance(dropped, bytes)
+    assert dropped["headers"] == []
+    assert serve(underscore, STRANGER, Settings(header_map="refuse")) == b"HTTP/1.1 400 Bad Request"
+
+
 def test_path_info_is_below_the_root_path() -> None:
     scope = serve(request(b"PATH_INFO: /b c"), PROXY)
     assert not isinstance(scope, bytes)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.certificates import Certificates
 from tests.support.gunicorn import Gunicorn, GunicornStarter
 from tests.support.http1 import request
 
@@ -63,6 +64,23 @@ def test_idle_connections_are_closed_behind_the_grace_and_not_before(gunicorns: 
         assert connection.is_closed_by_server()
         assert time.monotonic() - begun >= 1.5
     assert summary(server) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("waits_for", ["TLS", "a preamble"])
+def test_a_silent_client_does_not_hold_up_the_end(gunicorns: GunicornStarter, tmp_path: Path, waits_for: str) -> None:
+    options: tuple[str, ...] = ("--proxy-protocol", "--proxy-allow-from", "127.0.0.1")
+    if waits_for == "TLS":
+        options = Certificates(tmp_path).server.options
+    server = gunicorns.start("probe", *options)
+    with server.connect() as silent:
+        server.wait_for_log("Booting worker")
+        worker = psutil.Process(server.worker_pids[0])
+        while not any(each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections()):
+            time.sleep(0.02)  # Accepting has no event that could be seen from outside.
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 6
+        assert silent.is_closed_by_server()
 
 
 def test_a_stream_without_end_is_told_and_may_say_goodbye(gunicorns: GunicornStarter) -> None:

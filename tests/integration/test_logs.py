@@ -60,6 +60,16 @@ def test_a_client_that_leaves_before_its_answer_is_499(server: Gunicorn) -> None
     assert line(server, r"GET /await-disconnect\?499 HTTP/1\.1").groups()[:2] == ("499", "0")
 
 
+@pytest.mark.parametrize("ends", ["return", "raise"])
+def test_a_client_that_closes_before_its_answer_is_499(server: Gunicorn, ends: str) -> None:
+    """The end of its sending side is all that the server sees: the application is told, and ends."""
+    with server.connect() as connection:
+        connection.send(request(f"/long-poll?{ends}"))
+        server.get(f"/journal/waiting-{ends}")
+    assert line(server, rf"GET /long-poll\?{ends} HTTP/1\.1").groups()[:2] == ("499", "0")
+    assert "ClientDisconnect" not in server.log
+
+
 def test_a_client_that_leaves_in_the_middle_is_logged_with_what_was_sent(server: Gunicorn) -> None:
     with server.connect() as connection:
         connection.send(request("/endless"))

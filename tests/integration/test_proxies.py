@@ -1,7 +1,9 @@
 """Behind real proxies, configured as docs/deployment.md shows, and behind a PROXY protocol that is spoken by hand."""
 
 import json
+import os
 import re
+import signal
 import socket
 import ssl
 import struct
@@ -308,6 +310,36 @@ def test_a_peer_that_may_not_speak_it_is_turned_away(proxied_server: tuple[Gunic
         connection.send(b"PROXY TCP4 203.0.113.7 198.51.100.1 56324 443\r\n")
         assert connection.is_closed_by_server()
     server.wait_for_log(rf"Refused request from {re.escape(SOURCE)}: 403 proxy-protocol-not-allowed")
+
+
+@pytest.mark.parametrize("worker", ["gunicorn_asgi.Worker", "gunicorn_asgi.H11Worker"])
+def test_a_client_that_resets_its_connection_speaks_for_nobody(starter: GunicornStarter, worker: str) -> None:
+    """getpeername(2) has no name for it any more, as for a peer on a unix socket, which is trusted."""
+    server = starter.start(
+        "probe",
+        "--forwarded-allow-ips",
+        "192.0.2.1",
+        "--access-logfile",
+        "-",
+        "--access-logformat",
+        "%(h)s|%(r)s",
+        worker=worker,
+    )
+    pid = int(server.get("/pid").body)
+    data = request("/scope", fields="X-Forwarded-For: 203.0.113.9\r\nSCRIPT_NAME: /evil\r\n")
+    # Stopped, the worker accepts the connections only when they are reset.
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(5):
+            with server.connect() as connection:
+                connection.send(data)
+                connection.reset()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    server.wait_for_log(r"\|GET /scope HTTP/1\.1")
+    server.get("/hello")
+    server.wait_for_log(r"\|GET /hello HTTP/1\.1")
+    assert "203.0.113.9" not in server.log
 
 
 @pytest.mark.load

@@ -18,7 +18,8 @@ _HOST: Final = ("127.0.0.1", 8000)
 class FakeSocket:
     """What `get_extra_info("socket")` gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: socket.AddressFamily) -> None:
+        self.family = family
         self.resets_on_close = False
 
     def fileno(self) -> int:
@@ -43,7 +44,8 @@ class FakeTransport(asyncio.Transport):
         sockname: object = _HOST,
         sslcontext: object = None,
     ) -> None:
-        self.sock = FakeSocket()
+        # Without a name, as in the end of a connection that was reset; a peer on a unix socket has an empty one.
+        self.sock = FakeSocket(socket.AF_UNIX if isinstance(peername, str) else socket.AF_INET)
         super().__init__(
             {
                 "socket": self.sock,

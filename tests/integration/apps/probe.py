@@ -208,6 +208,20 @@ async def await_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, b"nobody reads this")
 
 
+class ClientDisconnect(Exception):
+    """As frameworks raise it where `receive()` gives `http.disconnect`."""
+
+
+async def long_poll(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait until the client has gone, and leave it at that: by returning, or by an exception as that of Starlette."""
+    key = scope["query_string"].decode()
+    await note(f"waiting-{key}")
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if key == "raise":
+        raise ClientDisconnect
+
+
 async def half_closed(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer long after the client has stopped sending."""
     await asyncio.sleep(2.5)
@@ -353,6 +367,7 @@ FUNCTIONS: Final = {
     "hints-and-trailers": hints_and_trailers,
     "hold": hold,
     "ignore-body": ignore_body,
+    "long-poll": long_poll,
     "journal": journal,
     "loop": loop_name,
     "pid": pid,
