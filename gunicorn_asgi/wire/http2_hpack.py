@@ -302,8 +302,8 @@ def _string(block: bytes, position: int) -> tuple[bytes, int]:
 
 # What the encoder has said before, for all connections of a worker. Encoding a field takes 0.5 us, in the Huffman code
 # some 2 us, the look-up 0.05. So a field comes plain when it is new, and in the Huffman code from the second time on:
-# most of those that are never repeated (an ETag, a request id) would not earn it. A usual head has 142 bytes so, and 183
-# in plain. The caps bound memory.
+# most of those that are never repeated (an ETag, a request id) would not earn it. A usual head has 142 bytes so, and
+# 183 in plain. The caps bound memory.
 _MAX_CACHED: Final = 1024
 _MAX_CACHED_FIELD_BYTES: Final = 1024
 
