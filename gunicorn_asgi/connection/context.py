@@ -139,6 +139,7 @@ class ServingContext:
         "exchanges_begun",
         "field_parser",
         "gathers_writes",
+        "grace_has_ended",
         "head_limits",
         "heartbeat_is_due",
         "http2_encoder",
@@ -205,6 +206,7 @@ class ServingContext:
         self.heartbeat_is_due = False
         """Set, from another thread, while the event loop does not turn: an exchange that starts its work then beats."""
         self.draining = False
+        self.grace_has_ended = False
         self.gathers_writes = _is_uvloop(loop)
         """Whether `writelines()` respects the limits of the write buffer. On asyncio it does not before Python 3.12.9
         and 3.13.2 (CVE-2024-12254)."""
@@ -256,6 +258,7 @@ class ServingContext:
 
     def end_grace(self) -> None:
         """From now on idle connections are closed, and those that stream are told to end."""
+        self.grace_has_ended = True
         for connection in tuple(self.connections):
             connection.end_grace()
 
