@@ -263,11 +263,11 @@ class Endpoint(Generic[StreamT]):
         if stream_id != streams.last_id + 2 and stream_id > 1:
             streams.skip_to(stream_id)
         streams.last_id = stream_id
+        decoder = self._decoder
+        head = self._last_head
+        received = self._last_received
+        path = None
         try:
-            decoder = self._decoder
-            head = self._last_head
-            received = self._last_received
-            path = None
             if decoder.path_room >= 0 and decoder.last_fields is received and ended is self._last_ended:
                 path = decoder.changed_path(block)
             if path is not None and head is not None:
