@@ -427,11 +427,9 @@ class Http2Connection(HttpConnection):
                 self._timed.discard(stream)
                 continue
             stream.deadline += clock.lag_seconds
-            if stream.queue is not None:
-                unsent_bytes = sum(map(len, stream.queue))
-                if unsent_bytes != stream.unsent_bytes:
-                    stream.unsent_bytes = unsent_bytes
-                    stream.deadline = clock.deadline(self._context.settings.write_timeout_seconds)
+            if stream.queue is not None and stream.queued_bytes != stream.unsent_bytes:
+                stream.unsent_bytes = stream.queued_bytes
+                stream.deadline = clock.deadline(self._context.settings.write_timeout_seconds)
             if stream.deadline <= clock.now:
                 self._on_stream_deadline(stream)
         if self._timed:

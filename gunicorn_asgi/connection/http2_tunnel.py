@@ -115,8 +115,8 @@ class Http2Tunnel(asyncio.Transport):
             self._high = high
 
     def get_write_buffer_size(self) -> int:
-        queue = self._stream.queue
-        return sum(map(len, queue)) if queue is not None else 0
+        stream = self._stream
+        return stream.queued_bytes if stream.queue is not None else 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._eof_written or self._lost:

@@ -1,6 +1,7 @@
 """WebSockets over a stream of an HTTP/2 connection (RFC 8441)."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -223,6 +224,35 @@ def test_send_waits_for_the_window() -> None:
         await turns(50)
         assert len(sent) == 40
         assert [len(frame.payload) for frame in messages(client)] == [16 * KIB] * 40
+
+    serve(app, steps)
+
+
+def test_tiny_messages_wait_for_the_window() -> None:
+    sent = 0
+    tiny = websocket.frame(websocket.TEXT, b"x")
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": "x"})
+            sent += 1
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, CONNECT, ended=False))
+        tracemalloc.start()
+        for _ in range(12):
+            await client.send(data(1, tiny * 2000))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sent * 3 < 65 * KIB
+        assert held < 512 * KIB
+        await client.send(frames.window_update_frame(0, 2**20), frames.window_update_frame(1, 2**20))
+        await turns(50)
+        assert len(messages(client)) == sent == 24_000
 
     serve(app, steps)
 
