@@ -146,6 +146,7 @@ class ServingContext:
         "idle_deadline",
         "keep_alive",
         "keepalive_deadline",
+        "leaving",
         "loop",
         "overtime",
         "proxies",
@@ -205,6 +206,8 @@ class ServingContext:
         self.heartbeat_is_due = False
         """Set, from another thread, while the event loop does not turn: an exchange that starts its work then beats."""
         self.draining = False
+        self.leaving = False
+        """Whether the grace of the drain is over: what begins now has to be told at once."""
         self.gathers_writes = _is_uvloop(loop)
         """Whether `writelines()` respects the limits of the write buffer. On asyncio it does not before Python 3.12.9
         and 3.13.2 (CVE-2024-12254)."""
@@ -256,6 +259,7 @@ class ServingContext:
 
     def end_grace(self) -> None:
         """From now on idle connections are closed, and those that stream are told to end."""
+        self.leaving = True
         for connection in tuple(self.connections):
             connection.end_grace()
 

@@ -329,7 +329,7 @@ class Http2Connection(HttpConnection):
 
     def get_extra_info(self, name: str) -> Any:
         """See `StreamOwner.get_extra_info`."""
-        return self._transport.get_extra_info(name)
+        return self._client if name == "peername" else self._transport.get_extra_info(name)
 
     def _tunnels(self) -> list[Tunnel]:
         return [

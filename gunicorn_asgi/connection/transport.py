@@ -60,8 +60,9 @@ class TransportProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._client = asgi_address(transport.get_extra_info("peername"))
-        if self._context.relayed:
-            self._take_relayed_client(transport.get_extra_info("socket").fileno())
+        # A stream has no socket. Its peer is that of its connection, which has looked here before.
+        if self._context.relayed and (sock := transport.get_extra_info("socket")) is not None:
+            self._take_relayed_client(sock.fileno())
         self._server = asgi_address(transport.get_extra_info("sockname"))
         self._transport.set_write_buffer_limits(self._context.settings.write_buffer_bytes)
 

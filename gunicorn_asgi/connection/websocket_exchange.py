@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, cast
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, SendMessage, WebSocketMessage
 from ..errors import ApplicationError, ClientDisconnected, CloseCode, MessageOrderError
 from ..scope import build_websocket_scope
+from ..wire.headers import checked_field
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
 from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
@@ -31,24 +32,28 @@ _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 _DENIAL_MESSAGES: Final = ("websocket.http.response.start", "websocket.http.response.body")
 
 # Fields of the response that are ours to say.
-_OF_THE_HANDSHAKE: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"content-length"))
+_OF_THE_HANDSHAKE: Final = frozenset(
+    (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-version", b"content-length")
+)
 
 
 class WebSocketStream(ResponseStream, Protocol):
     """A `ResponseStream` whose request asks for a WebSocket; it answers with a response, or accepts."""
 
-    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
-        """Send the head that accepts, with `fields` and what the version of HTTP adds. From then on the transport is
-        that of `websocket`, which is told by its `begin`.
+    def accept_websocket(self, fields: Sequence[Field]) -> None:
+        """Send the head that accepts, with `fields` and what the version of HTTP adds.
 
-        Raises ApplicationError for fields that HTTP does not allow; then nothing has been sent.
+        Raises ApplicationError for fields that HTTP does not allow, and ClientDisconnected; then nothing has been sent.
         """
+
+    def begin_websocket(self, websocket: WebSocketConnection) -> None:
+        """Hand the transport over, behind the head that accepts: `websocket` is told by its `begin`."""
 
 
 class WebSocketExchange(Exchange):
     """`receive` and `send` of one WebSocket."""
 
-    __slots__ = ("_disconnect", "_handshake", "_http_scope", "_leaving", "_messages", "_waiters", "_websocket")
+    __slots__ = ("_disconnect", "_handshake", "_http_scope", "_messages", "_waiters", "_websocket")
 
     _stream: WebSocketStream
 
@@ -70,7 +75,6 @@ class WebSocketExchange(Exchange):
         self._waiters: deque[asyncio.Future[WebSocketMessage]] = deque()
         self._disconnect: WebSocketMessage | None = None
         self._websocket: WebSocketConnection | None = None
-        self._leaving = False
         super().__init__(context, stream, scope, fields, method, uri, name, False)
         # For the application; its task has not begun. The access log gets the request.
         self.scope = cast(HTTPScope, build_websocket_scope(scope, handshake.subprotocols))
@@ -143,13 +147,12 @@ class WebSocketExchange(Exchange):
                 return
             if message_type not in ("websocket.close", "websocket.http.response.start"):
                 raise MessageOrderError(self.state.value, message_type)
-            self.state = ExchangeState.AWAITING_START
             if message_type == "websocket.close":
                 self._send_plain_answer(403)
                 self._end(CloseCode.ABNORMAL_CLOSURE, "")
-                return
-            # The client may have sent frames already, which nobody could tell from a request.
-            self._stream.close_when_sent()
+            else:
+                await self._deny(message)
+            return
         if message_type in _DENIAL_MESSAGES and self.state not in (_OPEN, _CLOSED):
             await super().send({**message, "type": message_type.removeprefix("websocket.")})
             if self.state is _COMPLETE:
@@ -160,30 +163,36 @@ class WebSocketExchange(Exchange):
             raise MessageOrderError(self.state.value, message_type)
         self._close(message.get("code"), message.get("reason"))
 
+    async def _deny(self, message: SendMessage) -> None:
+        self.state = ExchangeState.AWAITING_START
+        try:
+            await super().send({**message, "type": "http.response.start"})
+        finally:
+            if self.state is ExchangeState.AWAITING_START:  # It was not allowed: there is still no answer.
+                self.state = _AWAITING_ACCEPT
+        # The client may have sent frames already, which nobody could tell from a request.
+        self._stream.close_when_sent()
+
     def _accept(self, message: SendMessage) -> None:
         handshake = self._handshake
         fields = [
-            field for field in map(tuple, message.get("headers") or ()) if field[0].lower() not in _OF_THE_HANDSHAKE
+            field for field in map(checked_field, message.get("headers") or ()) if field[0] not in _OF_THE_HANDSHAKE
         ]
         subprotocol = message.get("subprotocol")
         if subprotocol is not None:
-            fields = [field for field in fields if field[0].lower() != b"sec-websocket-protocol"]
-            fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+            fields = [field for field in fields if field[0] != b"sec-websocket-protocol"]
+            fields.append((b"sec-websocket-protocol", _subprotocol(subprotocol)))
         fields += handshake.accept_fields
-        websocket = WebSocketConnection(
-            self._context, self._messages, self._waiters, self._on_websocket_end, handshake.deflate
-        )
-        self._websocket = websocket
+        self._stream.accept_websocket(fields)
         self.state = _OPEN
-        try:
-            self._stream.accept_websocket(fields, websocket)
-        except Exception:
-            self._websocket = None
-            self.state = _AWAITING_ACCEPT
-            raise
+        # Before it begins: what has come behind the handshake may end it at once.
         self.status = 101
         self.response_headers = fields
-        if self._leaving:
+        websocket = self._websocket = WebSocketConnection(
+            self._context, self._messages, self._waiters, self._on_websocket_end, handshake.deflate
+        )
+        self._stream.begin_websocket(websocket)
+        if self._context.leaving:
             websocket.end_grace()
 
     def _close(self, code: int | None, reason: str | None) -> None:
@@ -208,11 +217,6 @@ class WebSocketExchange(Exchange):
         """The client has gone before it got its answer, or all of it."""
         super().on_disconnect(status)
         self._end(CloseCode.ABNORMAL_CLOSURE, "")
-
-    def end_grace(self) -> None:
-        """The worker leaves: an answer that is still owed is not what the client waits for."""
-        self._leaving = True
-        super().end_grace()
 
     # Ends
 
@@ -257,6 +261,12 @@ class WebSocketExchange(Exchange):
         # The log shows the request; the scope of a WebSocket has no method.
         self.scope = self._http_scope
         super()._log_access()
+
+
+def _subprotocol(name: Any) -> bytes:
+    if not (isinstance(name, str) and name.isascii()):
+        raise ApplicationError("the subprotocol of 'websocket.accept' must be a str of ASCII characters")
+    return name.encode("ascii")
 
 
 def _encoded(text: Any) -> bytes:

@@ -105,6 +105,17 @@ def test_frames_in_pieces(size: int) -> None:
     serve(Echo(), steps)
 
 
+def test_the_client_that_the_proxy_protocol_names() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False), data(1, websocket.frame(websocket.TEXT, b"abc")))
+        assert [frame.payload for frame in messages(client)] == [b"abc"]
+        assert {connection.peer for connection in client.context.connections} == {"198.51.100.9"}  # type: ignore[attr-defined]
+
+    app = Echo()
+    serve(app, steps, relayed=("198.51.100.9", 4000))
+    assert app.scope["client"] == ("198.51.100.9", 4000)
+
+
 def test_frames_before_the_handshake_is_answered() -> None:
     async def steps(client: Client) -> None:
         await client.send(
@@ -349,6 +360,26 @@ def test_a_drain_closes_with_1012() -> None:
         assert not client.is_open
 
     serve(Echo(), steps)
+
+
+def test_a_handshake_that_is_read_after_the_grace_of_a_drain() -> None:
+    accept = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await accept.wait()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        client.context.begin_drain()
+        client.context.end_grace()
+        accept.set()
+        await turns()
+        assert [frame.code for frame in messages(client)] == [1012]
+
+    serve(app, steps)
 
 
 def test_pings_and_a_client_that_does_not_answer() -> None:

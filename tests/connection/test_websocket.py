@@ -149,6 +149,7 @@ def test_the_application_chooses_subprotocol_and_headers() -> None:
             [b"X-One", b"1"],
             (b"set-cookie", b"a=b"),
             (b"sec-websocket-accept", b"forged"),
+            (b"Sec-WebSocket-Version", b"8"),
             (b"server", b"mine"),
         ]
         await send({"type": "websocket.accept", "subprotocol": "v1", "headers": headers})
@@ -164,6 +165,7 @@ def test_the_application_chooses_subprotocol_and_headers() -> None:
         assert response.get(b"set-cookie") == b"a=b"
         assert response.get(b"server") == b"mine"
         assert response.get(b"sec-websocket-accept") == accept_value()
+        assert response.get(b"sec-websocket-version") is None
         assert frames(client) == [Frame(TEXT, b"hello")]
 
     serve(app, steps)
@@ -295,6 +297,31 @@ def test_a_denial_with_a_response_of_the_application() -> None:
     assert received == [CONNECT, disconnect(1006)]
 
 
+@pytest.mark.parametrize("answer_with", [401, 101])
+def test_an_answer_that_was_not_allowed_is_none(answer_with: int) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        bad = [(b"a b", b"c")]
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="token"):
+                await send({"type": "websocket.http.response.start", "status": 400, "headers": bad})
+            with pytest.raises(RuntimeError, match="token"):
+                await send({"type": "websocket.accept", "headers": bad})
+        with pytest.raises(RuntimeError, match="no answer, expected"):
+            await send({"type": "websocket.http.response.body"})
+        if answer_with == 101:
+            await send(ACCEPT)
+        else:
+            await send({"type": "websocket.http.response.start", "status": 401})
+            await send({"type": "websocket.http.response.body"})
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        assert answer(client).status == answer_with
+        assert client.access_log.lines == [("/", answer_with, 0)]
+
+    serve(app, steps)
+
+
 @pytest.mark.parametrize(
     ("messages", "names"),
     [
@@ -316,6 +343,10 @@ def test_a_denial_with_a_response_of_the_application() -> None:
         ([ACCEPT, {"type": "websocket.close", "code": 1006}], "1006 is not a code"),
         ([ACCEPT, {"type": "websocket.close", "reason": "a" * 124}], "123 bytes"),
         ([{"type": "websocket.accept", "headers": [(b"a b", b"c")]}], "token"),
+        ([{"type": "websocket.accept", "headers": [()]}], "not a pair"),
+        ([{"type": "websocket.accept", "subprotocol": b"v1"}], "must be a str"),
+        ([{"type": "websocket.accept", "subprotocol": "v\r\n1"}], "control character"),
+        ([{"type": "websocket.http.response.start", "status": 401, "headers": [(b"a b", b"c")]}], "token"),
     ],
 )
 def test_messages_out_of_order_or_shape_raise_in_the_application(messages: list[Any], names: str) -> None:
@@ -356,6 +387,17 @@ def test_the_client_closes() -> None:
     serve(app, steps)
     assert app.contents == ["a"]
     assert app.end == (3001, "tschüß")
+
+
+@pytest.mark.parametrize("end", [close(), frame(TEXT, b"a", mask=None)])
+def test_the_access_log_when_the_end_comes_with_the_handshake(end: bytes) -> None:
+    async def steps(client: Client) -> None:
+        await client.send(handshake() + end)
+        assert client.access_log.lines == [("/", 101, 0)]
+        (record,) = client.access_log.records
+        assert b"sec-websocket-accept" in dict(record.response_headers)
+
+    serve(Recorder(), steps)
 
 
 def test_the_client_closes_without_a_code() -> None:
@@ -1028,6 +1070,20 @@ def test_a_websocket_that_is_accepted_after_the_grace_of_a_drain() -> None:
 
     serve(app, steps)
     assert received == [disconnect(1012)]
+
+
+def test_a_handshake_that_is_complete_after_the_grace_of_a_drain() -> None:
+    app = Recorder()
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake()[:-10])
+        client.context.begin_drain()
+        client.context.end_grace()
+        await client.send(handshake()[-10:])
+        assert frames(client) == [Frame(CLOSE, b"\x03\xf4")]
+
+    serve(app, steps)
+    assert app.end == (1012, "")
 
 
 def test_the_end_of_a_worker() -> None:
