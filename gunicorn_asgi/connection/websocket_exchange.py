@@ -97,9 +97,12 @@ class WebSocketExchange(Exchange):
         try:
             return await waiter
         except asyncio.CancelledError:
-            # Cancelled in the same turn in which a message came: the next receive() gets it.
-            if waiter.done() and not waiter.cancelled():
-                messages.appendleft(waiter.result())
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif not waiter.cancelled() and (message := waiter.result()) is not self._disconnect:
+                # Cancelled in the same turn in which a message came: another receive() gets it.
+                messages.appendleft(message)
+                self._hand_over()
             raise
 
     async def send(self, message: SendMessage) -> None:
@@ -230,11 +233,20 @@ class WebSocketExchange(Exchange):
         """Nothing more will be received: tell whoever waits for it."""
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": int(code), "reason": reason}
-        messages, waiters = self._messages, self._waiters
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give what there is to those who wait for it."""
+        messages, waiters, disconnect = self._messages, self._waiters, self._disconnect
         while waiters:
+            message = messages[0] if messages else disconnect
+            if message is None:
+                break
             waiter = waiters.popleft()
             if not waiter.done():
-                waiter.set_result(messages.popleft() if messages else self._disconnect)
+                waiter.set_result(message)
+                if messages:
+                    messages.popleft()
 
     def _on_early_return(self) -> None:
         if self.state is _OPEN:

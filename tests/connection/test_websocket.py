@@ -1,7 +1,9 @@
 """One WebSocket from its handshake to its end, on a transport that fails on misuse and a loop whose time moves on."""
 
 import asyncio
+import contextlib
 import re
+import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -946,6 +948,76 @@ def test_a_message_is_not_lost_when_its_receive_is_cancelled() -> None:
 
     serve(app, steps)
     assert received == [{"type": "websocket.receive", "text": "a"}]
+
+
+def test_a_message_that_comes_back_wakes_another_receive() -> None:
+    received: list[Any] = []
+    receives: list[asyncio.Task[Any]] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        receives.extend(asyncio.ensure_future(receive()) for _ in range(2))
+        received.append(await receives[1])
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        client.transport.feed(frame(TEXT, b"a"))
+        receives[0].cancel()
+        await turns()
+        assert received == [{"type": "websocket.receive", "text": "a"}]
+
+    serve(app, steps)
+
+
+def test_the_last_message_is_not_lost_when_its_receive_is_cancelled() -> None:
+    received: list[Any] = []
+    go_on = asyncio.Event()
+    receives: list[asyncio.Task[Any]] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        receives.append(asyncio.ensure_future(receive()))
+        await go_on.wait()
+        received.extend([await receive(), await receive()])
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        client.transport.feed(frame(TEXT, b"a") + close(3000))
+        receives[0].cancel()
+        await turns()
+        go_on.set()
+        await turns()
+
+    serve(app, steps)
+    assert received == [{"type": "websocket.receive", "text": "a"}, disconnect(3000)]
+
+
+def test_a_receive_that_is_cancelled_leaves_nothing_behind() -> None:
+    """As with `asyncio.wait({receive, something else})`, again and again."""
+    held: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        for _ in range(2):
+            tracemalloc.start()
+            for _ in range(1000):
+                task = asyncio.ensure_future(receive())
+                await asyncio.sleep(0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            held.append(tracemalloc.get_traced_memory()[0])
+            tracemalloc.stop()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await turns(10_000)
+        assert held[-1] < 64 * KIB
+
+    serve(app, steps)
 
 
 def test_several_receives_at_once() -> None:
