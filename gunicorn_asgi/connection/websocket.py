@@ -49,7 +49,8 @@ from .context import ServingContext
 from .transport import TransportProtocol
 
 CLOSE_SECONDS: Final = 10.0
-"""How long the client has to answer a close frame, as in websockets and uvicorn."""
+"""How long the client has to answer a close frame, as in websockets and uvicorn. Where much is still to be sent before
+it, up to twice as long from when that has been."""
 
 _COPY_BELOW_BYTES: Final = 64 * 1024
 """Messages from this size on are handed to the transport as they are instead of being copied behind their head."""
@@ -213,18 +214,17 @@ class WebSocketConnection(TransportProtocol):
             self._resume_reading()
 
     def begin_close(self, code: int, reason: str) -> None:
-        """Send a close frame and wait for that of the client. Nothing is received any more.
-
-        Raises ValueError for a code or a reason that cannot be sent.
-        """
+        """Send a close frame and wait for that of the client. Nothing is received any more."""
         if self._state is not _OPEN:
             return
         self._transport.write(encode_close(code, reason))
         self._state = _CLOSING
         self.deadline = self._context.clock.deadline(CLOSE_SECONDS)
+        self._watch_unsent()
         self._reader.discard_messages()
         self.stalled = False
         self._on_end(code, reason)
+        self.write_gate.wake()
         # The client's close frame may be there already.
         self.data_received(b"")
         self._resume_reading()
@@ -342,8 +342,9 @@ class WebSocketConnection(TransportProtocol):
                 self.deadline = self._context.clock.deadline(self._context.settings.ws_ping_timeout_seconds or 0)
             else:
                 self._fail_with(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
-        elif self._state is _ENDED and self._transport.get_write_buffer_size():
-            # Its own clock runs for a client that does not read.
-            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        elif self._transport.get_write_buffer_size():
+            # The client cannot have got our close frame. As long as it takes something, it may take its time.
+            seconds = CLOSE_SECONDS if self._state is _CLOSING else self._context.settings.linger_seconds
+            self.deadline = self._context.clock.deadline(seconds)
         else:
             self.abort()

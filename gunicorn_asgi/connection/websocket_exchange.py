@@ -18,6 +18,7 @@ from ..asgi_types import Field, HTTPScope, ReceiveMessage, SendMessage, WebSocke
 from ..errors import ApplicationError, ClientDisconnected, CloseCode, MessageOrderError
 from ..scope import build_websocket_scope
 from ..wire.headers import checked_field
+from ..wire.websocket_frames import check_close
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
 from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
@@ -164,7 +165,14 @@ class WebSocketExchange(Exchange):
         self._check_open(message_type)
         if message_type != "websocket.close":
             raise MessageOrderError(self.state.value, message_type)
-        self._close(message.get("code"), message.get("reason"))
+        code, reason = message.get("code"), message.get("reason")
+        code = CloseCode.NORMAL_CLOSURE if code is None else code
+        reason = "" if reason is None else reason
+        try:
+            check_close(code, reason)
+        except ValueError as error:
+            raise ApplicationError(f"'websocket.close': {error}") from None
+        self._close(code, reason)
 
     async def _deny(self, message: SendMessage) -> None:
         self.state = ExchangeState.AWAITING_START
@@ -198,17 +206,13 @@ class WebSocketExchange(Exchange):
         if self._context.leaving:
             websocket.end_grace()
 
-    def _close(self, code: int | None, reason: str | None) -> None:
+    def _close(self, code: int, reason: str) -> None:
         websocket = self._websocket
         assert websocket is not None
         self.state = _CLOSED
         # What the client has said meanwhile is of no interest to an application that has closed.
         self._messages.clear()
-        try:
-            websocket.begin_close(CloseCode.NORMAL_CLOSURE if code is None else code, reason or "")
-        except (ValueError, TypeError) as error:
-            self.state = _OPEN
-            raise ApplicationError(f"'websocket.close': {error}") from None
+        websocket.begin_close(code, reason)
 
     # The stream's side
 

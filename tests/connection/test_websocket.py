@@ -342,7 +342,10 @@ def test_an_answer_that_was_not_allowed_is_none(answer_with: int) -> None:
         ([ACCEPT, {"type": "websocket.send"}], "needs 'bytes' or 'text'"),
         ([ACCEPT, {"type": "websocket.send", "text": b"a"}], "needs 'bytes' or 'text'"),
         ([ACCEPT, {"type": "websocket.send", "bytes": "a"}], "must be bytes, not str"),
+        ([ACCEPT, {"type": "websocket.close", "code": 1005}], "1005 is not a code"),
         ([ACCEPT, {"type": "websocket.close", "code": 1006}], "1006 is not a code"),
+        ([ACCEPT, {"type": "websocket.close", "code": 1000.0}], "1000.0 is not a code"),
+        ([ACCEPT, {"type": "websocket.close", "reason": b"bye"}], "must be a str, not bytes"),
         ([ACCEPT, {"type": "websocket.close", "reason": "a" * 124}], "123 bytes"),
         ([{"type": "websocket.accept", "headers": [(b"a b", b"c")]}], "token"),
         ([{"type": "websocket.accept", "headers": [()]}], "not a pair"),
@@ -538,6 +541,42 @@ def test_the_application_closes(message: dict[str, Any], payload: bytes) -> None
 
     serve(app, steps)
     assert received == [disconnect(int.from_bytes(payload[:2], "big"), payload[2:].decode())]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"code": 1006}, {"code": 1000.0}, {"code": "1000"}, {"reason": b"bye"}, {"reason": "a" * 124}]
+)
+def test_a_close_that_is_not_allowed_changes_nothing(bad: dict[str, Any]) -> None:
+    app = Recorder()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        app.may_receive.clear()
+        await client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(20)))
+        assert app.sends is not None
+        with pytest.raises(RuntimeError, match=r"websocket\.close"):
+            await app.sends({"type": "websocket.close", **bad})
+        app.may_receive.set()
+        await turns(50)
+        await client.send(frame(TEXT, b"later"))
+        assert app.contents == [*map(str, range(20)), "later"]
+        await client.send(close(3000))
+
+    serve(app, steps, ws_max_queue=4)
+    assert app.end == (3000, "")
+
+
+def test_a_failed_close_that_is_not_caught_closes_with_1011() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await send({"type": "websocket.close", "reason": b"bye"})
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        assert frames(client) == [Frame(CLOSE, b"\x03\xf3")]
+        assert len(client.log.exceptions) == 1
+
+    serve(app, steps)
 
 
 def test_an_application_that_returns_closes_normally() -> None:
@@ -1092,8 +1131,55 @@ def test_a_client_that_does_not_even_read_its_close() -> None:
     async def steps(client: Client) -> None:
         client.transport.stalled = True
         await client.send(handshake())
-        await client.pass_time(CLOSE_SECONDS + 2)
+        await client.pass_time(30)
+        assert not client.transport.aborted
+        await client.pass_time(12)
         assert client.transport.aborted
+
+    serve(app, steps, write_timeout_seconds=40.0)
+
+
+def test_a_close_behind_much_that_the_client_reads_slowly() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await send(binary(bytes(200 * KIB)))
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(handshake())
+        for _ in range(40):
+            await client.pass_time(3.0)
+            client.transport.take(5 * KIB)
+        client.transport.take()
+        await client.pass_time(5.0)
+        assert not client.transport.aborted
+        assert frames(client)[-1].code == 1000
+        await client.pass_time(2 * CLOSE_SECONDS)
+        assert client.transport.aborted
+
+    serve(app, steps, write_timeout_seconds=4.0)
+
+
+def test_a_close_wakes_whoever_waits_to_send() -> None:
+    errors: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        try:
+            while True:
+                await send(binary(bytes(20 * KIB)))
+        except OSError as error:
+            errors.append(str(error))
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(handshake())
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert errors == ["the client has gone"]
+        assert not client.context.exchanges
 
     serve(app, steps)
 

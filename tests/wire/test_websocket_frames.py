@@ -21,6 +21,7 @@ from gunicorn_asgi.wire.websocket_frames import (
     MIN_FRAGMENT_BYTES,
     TEXT_HEADS,
     FrameReader,
+    check_close,
     encode_close,
     encode_ping,
     encode_pong,
@@ -508,8 +509,17 @@ def test_control_frames() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(1006, ""), (1015, ""), (999, ""), (0, ""), (70000, ""), (1000, "ä" * 62)]
+    ("code", "reason"),
+    [
+        *((code, "") for code in (1005, 1006, 1015, 999, 0, 70000, 1000.0, "1000", None)),
+        *((1000, reason) for reason in ("ä" * 62, b"weg", None, "\ud800")),
+    ],
 )
-def test_a_close_that_cannot_be_sent(code: int, reason: str) -> None:
-    with pytest.raises(ValueError, match=r"close"):
-        encode_close(code, reason)
+def test_a_close_that_cannot_be_sent(code: object, reason: object) -> None:
+    with pytest.raises(ValueError, match=r"close|surrogate"):
+        check_close(code, reason)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (CloseCode.SERVICE_RESTART, "ä" * 61), (4999, "weg")])
+def test_a_close_that_can_be_sent(code: int, reason: str) -> None:
+    check_close(code, reason)
