@@ -79,6 +79,7 @@ class WebSocketConnection(TransportProtocol):
         "_deflate",
         "_messages",
         "_on_end",
+        "_on_loss",
         "_pings",
         "_reader",
         "_remaining_at_ping",
@@ -94,15 +95,18 @@ class WebSocketConnection(TransportProtocol):
         context: ServingContext,
         messages: "deque[WebSocketMessage]",
         waiters: "deque[asyncio.Future[WebSocketMessage]]",
+        on_loss: Callable[[], None],
         on_end: Callable[[int, str], None],
         deflate: DeflateParameters | None,
     ) -> None:
         """Messages go to the first of `waiters`, else to `messages`. `on_end` is called once, with the code and the
-        reason of the first close frame of either side, or ABNORMAL_CLOSURE."""
+        reason of the first close frame of either side, or ABNORMAL_CLOSURE. Where the client has gone and has left more
+        than is in `messages`, `on_loss` is called at once and `on_end` when all of it is taken, if ever it is."""
         super().__init__(context)
         settings = context.settings
         self._messages = messages
         self._waiters = waiters
+        self._on_loss = on_loss
         self._on_end = on_end
         self._deflate = PerMessageDeflate(deflate) if deflate is not None else None
         self._reader = FrameReader(
@@ -167,8 +171,8 @@ class WebSocketConnection(TransportProtocol):
         """The client has gone. What has been received is still taken, maybe with its close frame at the end."""
         if self._state is _OPEN and self.stalled:
             self._state = _LOST
-            self.write_gate.close()
-            self.write_gate.wake()
+            self._on_loss()
+            self.write_gate.open()
         elif self._state is not _LOST:
             self._end(CloseCode.ABNORMAL_CLOSURE.value, "")
 
@@ -196,11 +200,6 @@ class WebSocketConnection(TransportProtocol):
                 self._write_large(head, payload)
                 return
         self._transport.write(head + payload)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the client has gone although messages of it are still to be taken."""
-        return self._state is _LOST
 
     def read_on(self) -> None:
         """The application has taken all messages of a connection that was `stalled`."""
@@ -273,6 +272,17 @@ class WebSocketConnection(TransportProtocol):
             self._awaits_pong = True
             self.deadline = self._context.clock.deadline(timeout)
 
+    def _probe(self) -> None:
+        """Find out whether there is still somebody where a pong could not be read, being behind what nobody takes.
+
+        What is sent shows it: to a client that has gone it fails, and one that takes nothing has the write timeout.
+        """
+        if self._transport.get_write_buffer_size() == 0:
+            self._transport.write(encode_ping(self._ping_payload))
+        elif self not in self._context.unsent:
+            self._watch_unsent()
+        self._await_ping()
+
     # Ends
 
     def _end(self, code: int, reason: str) -> None:
@@ -332,8 +342,7 @@ class WebSocketConnection(TransportProtocol):
         """See `WatchedConnection.on_deadline`: a ping is due, or its pong, or the client's close frame."""
         if self._state is _OPEN:
             if self.stalled or self.write_gate.closed:
-                # A pong may be among what is not read; a client that does not read is watched by the write timeout.
-                self._await_ping()
+                self._probe()
             elif not self._awaits_pong:
                 self._send_ping()
             elif self._reader.remaining_bytes not in (0, self._remaining_at_ping):

@@ -3,6 +3,7 @@
     AWAITING_ACCEPT --accept--> OPEN --close of the application--> CLOSED
            |                      \\----the client's, or its loss--> DISCONNECTED
            |--close--> COMPLETE, with 403
+           |--the client goes--> DISCONNECTED
            \\--websocket.http.response.start--> HEAD_HELD, and so on as for any response
 
 A handshake that is not accepted is answered by an ordinary response, so that all of it is left to `Exchange`. Once it
@@ -22,6 +23,7 @@ from ..wire.websocket_frames import check_close
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
 from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
+from .overtime import Phase
 from .websocket import WebSocketConnection
 
 _AWAITING_ACCEPT: Final = ExchangeState.AWAITING_ACCEPT
@@ -131,8 +133,6 @@ class WebSocketExchange(Exchange):
     async def _wait_for_room(self, websocket: WebSocketConnection) -> None:
         gate = websocket.write_gate
         while gate.closed and self.state is _OPEN:
-            if websocket.is_lost:
-                raise ClientDisconnected("the client has gone")
             await gate.wait()
         self._check_open("websocket.send")
 
@@ -153,7 +153,6 @@ class WebSocketExchange(Exchange):
                 raise MessageOrderError(self.state.value, message_type)
             if message_type == "websocket.close":
                 self._send_plain_answer(403)
-                self._end(CloseCode.ABNORMAL_CLOSURE, "")
             else:
                 await self._deny(message)
             return
@@ -200,7 +199,12 @@ class WebSocketExchange(Exchange):
         self.status = 101
         self.response_headers = fields
         websocket = self._websocket = WebSocketConnection(
-            self._context, self._messages, self._waiters, self._on_websocket_end, handshake.deflate
+            self._context,
+            self._messages,
+            self._waiters,
+            self._on_websocket_loss,
+            self._on_websocket_end,
+            handshake.deflate,
         )
         self._stream.begin_websocket(websocket)
         if self._context.leaving:
@@ -221,16 +225,29 @@ class WebSocketExchange(Exchange):
         self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     def on_disconnect(self, status: int = CLIENT_GONE) -> None:
-        """The client has gone before it got its answer, or all of it."""
-        super().on_disconnect(status)
-        self._end(CloseCode.ABNORMAL_CLOSURE, "")
+        """The client has gone before it got its answer, or all of it. An open WebSocket learns of it by itself."""
+        if self.state is not _OPEN and self.state is not _CLOSED:
+            super().on_disconnect(status)
+            self._end(CloseCode.ABNORMAL_CLOSURE, "")
+
+    @property
+    def phase(self) -> Phase:
+        """See `RunningExchange.phase`."""
+        if self.state is not _AWAITING_ACCEPT:
+            return super().phase
+        return Phase.UNANSWERED if self._disconnect is None else Phase.ABANDONED
 
     # Ends
 
-    def _on_websocket_end(self, code: int, reason: str) -> None:
-        if self.state is _OPEN:
-            self.state = _DISCONNECTED
+    def _on_websocket_loss(self) -> None:
+        self.state = _DISCONNECTED
         self._log_access()
+
+    def _on_websocket_end(self, code: int, reason: str) -> None:
+        if self.state is not _DISCONNECTED:  # Else it was lost before.
+            if self.state is _OPEN:
+                self.state = _DISCONNECTED
+            self._log_access()
         self._end(code, reason)
 
     def _end(self, code: int, reason: str) -> None:
@@ -252,31 +269,54 @@ class WebSocketExchange(Exchange):
                 if messages:
                     messages.popleft()
 
+    @property
+    def _is_abandoned(self) -> bool:
+        """Whether the client has gone before its answer although one could still be sent."""
+        return self.state is _AWAITING_ACCEPT and self._disconnect is not None
+
+    def _send_plain_answer(self, status: int) -> None:
+        super()._send_plain_answer(status)
+        self._end(CloseCode.ABNORMAL_CLOSURE, "")
+
     def _on_early_return(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.NORMAL_CLOSURE, "")
+        elif self._is_abandoned:
+            self._break_off()
         elif self.state is not _CLOSED:
             super()._on_early_return()
 
     def _on_error(self, error: BaseException) -> None:
-        if self.state is _DISCONNECTED and "disconnect" in type(error).__name__.lower():
-            # What frameworks make of `websocket.disconnect` in an application that did not expect it yet.
+        if (self.state is _DISCONNECTED or self._is_abandoned) and _stands_for_disconnect(error):
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
+            self._break_off()
         else:
             super()._on_error(error)
 
     def _break_off(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.INTERNAL_ERROR, "")
-            return
-        if self.state is _AWAITING_ACCEPT:
-            self.state = ExchangeState.AWAITING_START
-        super()._break_off()
+        elif self._is_abandoned:
+            self.on_disconnect()
+            self._stream.abort()
+        elif self.state is _AWAITING_ACCEPT:
+            self._send_plain_answer(500)
+        else:
+            super()._break_off()
 
     def _log_access(self) -> None:
         # The log shows the request; the scope of a WebSocket has no method.
         self.scope = self._http_scope
         super()._log_access()
+
+
+def _stands_for_disconnect(error: BaseException) -> bool:
+    """Whether it is what frameworks make of `websocket.disconnect` where an application did not expect it yet, or what
+    `disconnect_grace_period` does."""
+    members = getattr(error, "exceptions", ())
+    if members:
+        return all(map(_stands_for_disconnect, members))
+    return isinstance(error, asyncio.CancelledError) or "disconnect" in type(error).__name__.lower()
 
 
 def _subprotocol(name: Any) -> bytes:

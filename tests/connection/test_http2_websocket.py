@@ -182,6 +182,39 @@ def test_a_handshake_that_ends_its_stream() -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "loss", "end"])
+@pytest.mark.parametrize("first", ["application", "client", "nobody"])
+def test_one_line_in_the_access_log(first: str, how: str) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        if first == "application":
+            await send({"type": "websocket.close"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        await done.wait()
+
+    done = asyncio.Event()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        if first == "client":
+            await client.send(data(1, websocket.close()))
+        if how == "reset":
+            await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        elif how == "loss":
+            client.transport.lose()
+        else:
+            await client.send(data(1, b"", ended=True))
+        await turns()
+        done.set()
+        await turns()
+        assert client.access_log.lines == [("/", 101, 0)]
+
+    client = serve(app, steps)
+    assert client.access_log.lines == [("/", 101, 0)]
+
+
+@pytest.mark.parametrize("how", ["reset", "loss", "end"])
 def test_a_client_that_goes(how: str) -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1, CONNECT, ended=False))

@@ -299,6 +299,57 @@ def test_a_denial_with_a_response_of_the_application() -> None:
     assert received == [CONNECT, disconnect(1006)]
 
 
+def test_an_application_that_does_not_answer_in_time() -> None:
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        received.append(await receive())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            received.append(await receive())
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        await client.pass_time(4.5)
+        (response,) = client.responses
+        assert response.status == 504
+        assert response.get(b"connection") == b"close"
+        assert client.access_log.lines == [("/", 504, len(response.body))]
+        assert not client.context.exchanges
+        assert client.log.exceptions == []
+
+    serve(app, steps, request_timeout_seconds=3.0)
+    assert received == [CONNECT, disconnect(1006)]
+
+
+def test_an_open_websocket_may_take_its_time() -> None:
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.pass_time(15.0)
+        assert client.is_open
+
+    serve(Recorder(), steps, request_timeout_seconds=3.0, disconnect_grace_seconds=3.0)
+
+
+def test_an_application_that_does_not_notice_the_loss_is_cancelled() -> None:
+    """Where that is asked for, also while messages are left that it has not taken."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(frame(TEXT, b"a") * 10)
+        client.transport.lose()
+        await client.pass_time(5.0)
+        assert not client.context.exchanges
+        assert client.log.of("error") == []
+
+    serve(app, steps, ws_max_queue=4, disconnect_grace_seconds=3.0)
+
+
 @pytest.mark.parametrize("answer_with", [401, 101])
 def test_an_answer_that_was_not_allowed_is_none(answer_with: int) -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
@@ -650,6 +701,52 @@ def test_an_exception_that_stands_for_the_disconnect_is_no_error() -> None:
     serve(Recorder(then), steps)
 
 
+def test_a_group_of_exceptions_that_stand_for_the_disconnect_is_no_error() -> None:
+    class WebSocketDisconnect(Exception):
+        """As Starlette raises it."""
+
+    class Group(Exception):
+        """As `ExceptionGroup`, which Python 3.10 does not have."""
+
+        exceptions: tuple[Exception, ...] = ()
+
+    async def then(send: Send) -> None:
+        group = Group()
+        group.exceptions = (WebSocketDisconnect(), members[-1])
+        raise group
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(close())
+
+    members: list[Exception] = [WebSocketDisconnect()]
+    assert serve(Recorder(then), steps).log.of("error") == []
+    members.append(ValueError("on purpose"))
+    assert len(serve(Recorder(then), steps).log.of("error")) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_client_that_ends_its_side_before_the_answer(fails: bool) -> None:
+    class WebSocketDisconnect(Exception):
+        """As Starlette raises it."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        if fails:
+            raise WebSocketDisconnect
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        await client.end_sending()
+        await client.pass_time(3.0)
+        assert not client.is_open
+        assert client.log.of("error") == []
+        assert client.access_log.lines == [("/", 499, 0)]
+
+    serve(app, steps)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -890,6 +987,40 @@ def test_pings_or_their_timeout_can_be_switched_off(settings: dict[str, Any]) ->
     serve(Recorder(), steps, **settings)
 
 
+def test_a_client_is_also_pinged_while_nobody_takes_its_messages() -> None:
+    """Its pong could not be read. But what is sent to one that has gone fails, which nothing else would show."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(frame(TEXT, b"a") * 10)
+        assert not client.transport.reading
+        await client.pass_time(10 * 12.0)
+        assert [received.opcode for received in frames(client)] == [PING] * len(frames(client))
+        assert 8 < len(frames(client)) < 13
+        assert client.is_open
+        client.transport.stalled = True
+        await client.pass_time(40.0)
+        assert client.transport.aborted
+        assert client.access_log.lines == [("/chat", 101, 0)]
+        (exchange,) = client.context.exchanges
+        exchange.task.cancel()
+        await turns()
+        assert client.log.of("error") == []
+
+    serve(
+        app,
+        steps,
+        ws_max_queue=4,
+        ws_ping_interval_seconds=10.0,
+        ws_ping_timeout_seconds=5.0,
+        write_timeout_seconds=15.0,
+    )
+
+
 def test_a_long_frame_on_its_way_may_hold_up_the_pong() -> None:
     async def steps(client: Client) -> None:
         await opened(client)
@@ -962,6 +1093,56 @@ def test_what_was_received_before_the_client_went_is_still_delivered(farewell: b
 
     serve(app, steps, ws_max_queue=4)
     assert app.end == (3000 if farewell else 1006, "")
+
+
+def test_an_application_that_only_sends_learns_that_the_client_has_gone() -> None:
+    received: list[Any] = []
+    errors: list[OSError] = []
+    lost = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        await lost.wait()
+        for message in (text("a"), {"type": "websocket.close"}):
+            try:
+                await send(message)
+            except OSError as error:
+                errors.append(error)
+        received.extend([await receive() for _ in range(22)])
+        await send(text("a"))
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(20)))
+        client.transport.lose(ConnectionResetError())
+        assert client.access_log.lines == [("/chat", 101, 0)]
+        lost.set()
+        await turns(50)
+        assert client.log.of("error") == []
+        assert len(client.access_log.lines) == 1
+
+    serve(app, steps, ws_max_queue=4)
+    assert [type(error) for error in errors] == [ClientDisconnected] * 2
+    assert [message.get("text") for message in received[:20]] == [str(number) for number in range(20)]
+    assert received[20:] == [disconnect(1006)] * 2
+
+
+def test_who_waits_to_send_learns_that_the_client_has_gone() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        while True:
+            await send(binary(bytes(20 * KIB)))
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(handshake() + frame(TEXT, b"a") * 20)
+        client.transport.lose(ConnectionResetError())
+        await turns()
+        assert not client.context.exchanges
+        assert client.log.of("error") == []
+
+    serve(app, steps, ws_max_queue=4)
 
 
 def test_a_message_is_not_lost_when_its_receive_is_cancelled() -> None:
