@@ -193,10 +193,16 @@ class FrameReader:
             length = data[position + 1] - 128  # Negative without the mask bit.
             start = position + 6
             if length > 125:
+                shorter = 125 if length == 126 else 0xFFFF
                 start += 2 if length == 126 else 8
                 if start > size:
                     break
+                if first & 0x08:
+                    self._check_start(first, length)
                 length = int.from_bytes(data[position + 2 : start - 4], "big")
+                if length <= shorter:  # RFC 6455 section 5.2 has it in the fewest bytes.
+                    self._check_start(first, length)
+                    raise WebSocketError(CloseCode.PROTOCOL_ERROR, "frame length is not in its shortest form")
             end = start + length
             # Nearly every frame: a message by itself, and all of it here.
             if whole_frames and end <= size and 0 <= length <= max_bytes and first in _WHOLE_MESSAGES:

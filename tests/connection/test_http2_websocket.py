@@ -127,6 +127,39 @@ def test_frames_before_the_handshake_is_answered() -> None:
     serve(Echo(), steps)
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_what_drips_in_while_nobody_takes_it_costs_what_it_holds(accepted: bool) -> None:
+    go = asyncio.Event()
+    app = Echo()
+
+    async def slow(scope: Any, receive: Receive, send: Send) -> None:
+        if accepted:
+            await receive()
+            await send({"type": "websocket.accept"})
+        await go.wait()
+        if accepted:
+            while (await receive())["type"] == "websocket.receive":
+                app.received.append(b"")
+        else:
+            await app(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        if accepted:
+            await client.send(data(1, websocket.frame(websocket.TEXT, b"a") * 2))
+        whole = websocket.frame(websocket.TEXT, b"abcd") * 5000
+        tracemalloc.start()
+        await client.send(*(data(1, whole[begin : begin + 2]) for begin in range(0, len(whole), 2)))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 256 * KIB
+        go.set()
+        await turns(6000)
+        assert len(app.received) == (5002 if accepted else 5001)
+
+    serve(slow, steps, ws_max_queue=1)
+
+
 def test_the_application_closes() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await receive()
