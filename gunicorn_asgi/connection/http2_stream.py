@@ -136,8 +136,8 @@ class Http2Stream(Stream):
         """See `ResponseStream.write_first`."""
         connection = self._connection
         connection.sender.send_response(self, self._block, body, last)
-        if self.state is _CLOSED:
-            del self.exchange  # As in `_settle`, whose call would cost 1 % here.
+        if self.state is _CLOSED and self.incoming is None:
+            del self.exchange  # As in `let_go`; the calls to get there would cost 1 % here.
         else:
             self._settle()
         if not connection.flush_scheduled:
@@ -198,9 +198,20 @@ class Http2Stream(Stream):
         """See `Stream.on_queue_sent`."""
         self.deadline = NEVER
         self.release()
+        tunnel = self.tunnel if self.incoming is not None else None
         self._settle()
-        if self.incoming is not None and self.tunnel is not None:
-            self.tunnel.on_room()
+        if tunnel is not None:
+            tunnel.on_room()
+
+    def let_go(self) -> None:
+        """It is closed, and asks and is asked for nothing any more.
+
+        What refers to its stream, the exchange and a tunnel, would wait in a circle with it for the garbage collector,
+        which made each request 12 % more expensive.
+        """
+        del self.exchange
+        if self.incoming is not None:
+            self.tunnel = None
 
     def release(self) -> None:
         """Let the application write, or see that it can no longer."""
@@ -212,9 +223,7 @@ class Http2Stream(Stream):
         """Something was written: let go of what has ended, or wait for what is still to come from the client."""
         connection = self._connection
         if self.state is _CLOSED:
-            # The exchange refers to its stream: in a circle both would wait for the garbage collector, which made each
-            # request 12 % more expensive.
-            del self.exchange
+            self.let_go()
         elif self.queue is not None:
             if self.write_gate is connection.write_gate:
                 self.write_gate = Gate(connection.loop, closed=True)

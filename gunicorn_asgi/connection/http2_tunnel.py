@@ -102,8 +102,9 @@ class Http2Tunnel(asyncio.Transport):
         if not self._lost:
             self._lost = True
             self._received.clear()
-            if self._protocol is not None:
-                self._protocol.connection_lost(error)
+            protocol, self._protocol = self._protocol, None
+            if protocol is not None:
+                protocol.connection_lost(error)
 
     # The protocol's side
 

@@ -83,6 +83,14 @@ class WebSocketExchange(Exchange):
         self.scope = cast(HTTPScope, build_websocket_scope(scope, handshake.subprotocols))
         self.state = _AWAITING_ACCEPT
 
+    async def _run(self) -> None:
+        try:
+            await super()._run()
+        finally:
+            # In a circle with its connection it would wait for the garbage collector.
+            self._websocket = None
+            self._end(CloseCode.ABNORMAL_CLOSURE, "")
+
     # The application's side
 
     async def receive(self) -> ReceiveMessage:
