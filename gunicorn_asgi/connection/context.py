@@ -155,6 +155,7 @@ class ServingContext:
         "settings",
         "state",
         "task_context",
+        "tunnels",
         "unsent",
     )
 
@@ -194,6 +195,9 @@ class ServingContext:
         self.http2_encoder = Http2ResponseEncoder(settings.server, settings.default_headers)
         self.http2_requests = RequestReader(settings.head_limits)
         self.connections: set[WatchedConnection] = set()
+        """All that is watched. To be left by `remove_connection`."""
+        self.tunnels: set[WatchedConnection] = set()
+        """Those of them that are a stream of another one."""
         self.unsent: set[UnsentConnection] = set()
         self.exchanges: set[RunningExchange] = set()
         """Exchanges whose application has not returned. To be entered by `begin_exchange`."""
@@ -239,9 +243,15 @@ class ServingContext:
         self.heartbeat_is_due = False
         self._heartbeat()
 
+    @property
+    def socket_count(self) -> int:
+        """How many connections have a socket."""
+        return len(self.connections) - len(self.tunnels)
+
     def remove_connection(self, connection: WatchedConnection) -> None:
         """A connection has ended."""
         self.connections.discard(connection)
+        self.tunnels.discard(connection)
         if self._on_room is not None:
             on_room, self._on_room = self._on_room, None
             on_room()

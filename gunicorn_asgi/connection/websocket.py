@@ -11,7 +11,7 @@ The application has its end as soon as one side has closed; what is left then co
 `asyncio.Transport`: to that of a socket, which HTTP/1 hands over after its 101, or to a stream of an HTTP/2 connection
 (RFC 8441) that behaves like one. Of the transport it uses `write`, `writelines`, `write_eof` where `can_write_eof`,
 `close` (send all, then end), `abort` (now: RST_STREAM), `is_closing`, `pause_reading`, `resume_reading`,
-`get_write_buffer_size`, `set_write_buffer_limits` and `get_extra_info`, which gives None for a stream. The transport
+`get_write_buffer_size`, `set_write_buffer_limits` and `get_extra_info`; a stream has no socket. The transport
 calls `data_received(bytes)`, `eof_received()`, `pause_writing()`, `resume_writing()` and at last, once,
 `connection_lost(error)`. A stream with flow-control windows maps them so:
 
@@ -130,6 +130,8 @@ class WebSocketConnection(TransportProtocol):
         """Speak WebSocket on `transport` from now on. `data` is what has been received of it."""
         self.connection_made(transport)
         self._context.connections.add(self)
+        if transport.get_extra_info("socket") is None:
+            self._context.tunnels.add(self)
         self._await_ping()
         if data:
             self.data_received(data)

@@ -283,6 +283,22 @@ def test_a_reset_before_the_answer_cancels() -> None:
     serve(app, steps)
 
 
+def test_a_stream_is_no_connection_of_its_own() -> None:
+    """But watched like one."""
+
+    async def steps(client: Client) -> None:
+        for stream_id in (1, 3, 5):
+            await client.send(headers(stream_id, CONNECT, ended=False))
+        assert len(client.context.connections) == 4
+        assert client.context.socket_count == 1
+        await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert client.context.socket_count == 1
+        client.transport.lose()
+        assert client.context.socket_count == 0
+
+    serve(Echo(), steps)
+
+
 def test_send_waits_for_the_window() -> None:
     sent: list[int] = []
 
