@@ -456,6 +456,27 @@ def test_the_access_log_when_the_end_comes_with_the_handshake(end: bytes) -> Non
     serve(Recorder(), steps)
 
 
+@pytest.mark.parametrize("how", ["client", "application", "loss"])
+def test_the_access_log_shows_how_long_it_was_open(how: str) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await receive()
+        await receive()
+        await send({"type": "websocket.close"})
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        await asyncio.sleep(0.1)
+        if how == "loss":
+            client.transport.lose()
+        else:
+            await client.send(close() if how == "client" else frame(TEXT, b"a"))
+        (seconds,) = client.access_log.durations_seconds
+        assert 0.09 < seconds < 10
+
+    serve(app, steps)
+
+
 def test_the_client_closes_without_a_code() -> None:
     app = Recorder()
 
