@@ -171,6 +171,7 @@ class Http2Connection(HttpConnection):
                 stream.tunnel.on_reset()
             stream.exchange.on_disconnect()
             stream.release()
+            stream.let_go()
         streams.clear()
         self.write_gate.open()
 
@@ -259,6 +260,12 @@ class Http2Connection(HttpConnection):
             stream.tunnel.on_reset()
         exchange.on_disconnect()
         stream.release()
+        stream.let_go()
+
+    def on_stream_end(self, stream: Http2Stream) -> None:
+        """See `Http2Events.on_stream_end`."""
+        self._timed.discard(stream)
+        stream.let_go()
 
     def on_stream_error(self, reason: str) -> None:
         """See `Http2Events.on_stream_error`."""
@@ -271,6 +278,8 @@ class Http2Connection(HttpConnection):
         self._endpoint.ending_tasks -= 1
         # A task that is cancelled before its first step never gets to its own end.
         self._context.exchanges.discard(exchange)
+        # It keeps what it was cancelled with, which leads to its frames, and these back to the exchange.
+        del exchange.task
 
     # What the streams ask for
 
@@ -310,16 +319,12 @@ class Http2Connection(HttpConnection):
     def abort_stream(self, stream: Http2Stream) -> None:
         """See `StreamOwner.abort_stream`."""
         if stream.id in self._endpoint.streams.open:
-            self._endpoint.reset_stream(stream.id, frames.INTERNAL_ERROR)
-            self._timed.discard(stream)
-            self.schedule_flush()
+            self._reset(stream, frames.INTERNAL_ERROR)
 
     def cancel_stream(self, stream: Http2Stream) -> None:
         """See `StreamOwner.cancel_stream`."""
         if stream.id in self._endpoint.streams.open:
-            self._endpoint.reset_stream(stream.id, frames.CANCEL)
-            self._timed.discard(stream)
-            self.schedule_flush()
+            self._reset(stream, frames.CANCEL)
 
     def acknowledge(self, stream: Http2Stream) -> None:
         """See `StreamOwner.acknowledge`."""
@@ -329,7 +334,7 @@ class Http2Connection(HttpConnection):
 
     def get_extra_info(self, name: str) -> Any:
         """See `StreamOwner.get_extra_info`."""
-        return self._transport.get_extra_info(name)
+        return self._client if name == "peername" else self._transport.get_extra_info(name)
 
     def _tunnels(self) -> list[Tunnel]:
         return [
@@ -340,8 +345,12 @@ class Http2Connection(HttpConnection):
 
     def _reset_unwanted(self, stream: Http2Stream) -> None:
         """RFC 9113 section 8.1: the response is complete, the rest of the request not wanted."""
-        self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
+        self._reset(stream, frames.NO_ERROR)
+
+    def _reset(self, stream: Http2Stream, code: int) -> None:
+        self._endpoint.reset_stream(stream.id, code)
         self._timed.discard(stream)
+        stream.let_go()
         self.schedule_flush()
 
     def _answer(self, stream_id: int, status: int, more_fields: Sequence[Field] = ()) -> None:
@@ -427,11 +436,9 @@ class Http2Connection(HttpConnection):
                 self._timed.discard(stream)
                 continue
             stream.deadline += clock.lag_seconds
-            if stream.queue is not None:
-                unsent_bytes = sum(map(len, stream.queue))
-                if unsent_bytes != stream.unsent_bytes:
-                    stream.unsent_bytes = unsent_bytes
-                    stream.deadline = clock.deadline(self._context.settings.write_timeout_seconds)
+            if stream.queue is not None and stream.queued_bytes != stream.unsent_bytes:
+                stream.unsent_bytes = stream.queued_bytes
+                stream.deadline = clock.deadline(self._context.settings.write_timeout_seconds)
             if stream.deadline <= clock.now:
                 self._on_stream_deadline(stream)
         if self._timed:
@@ -449,8 +456,8 @@ class Http2Connection(HttpConnection):
         elif stream.exchange.state is ExchangeState.AWAITING_START:
             self._log_refusal(RemoteProtocolError(408, "body-timeout"))
             self._answer(stream.id, 408)
-            self._endpoint.reset_stream(stream.id, frames.NO_ERROR)
             stream.exchange.on_disconnect(408)
+            self._reset_unwanted(stream)
         self.schedule_flush()
 
     def on_deadline(self) -> None:

@@ -493,6 +493,7 @@ class Endpoint(Generic[StreamT]):
             if ended:
                 stream.state = StreamState.CLOSED
                 del self.streams.open[stream.id]
+                self._events.on_stream_end(stream)
             return
         if ended:
             stream.state = _HALF_CLOSED_REMOTE

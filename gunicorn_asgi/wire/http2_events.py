@@ -28,6 +28,9 @@ class Http2Events(Protocol[StreamT]):
     def on_stream_reset(self, stream: StreamT) -> None:
         """A stream is gone, by RST_STREAM of whatever side; nothing more can be sent on it."""
 
+    def on_stream_end(self, stream: StreamT) -> None:
+        """The client has ended a stream that was ended by this side before."""
+
     def on_stream_error(self, reason: str) -> None:
         """The client has broken the protocol on one stream; `reason` is a code of ours for the log."""
 

@@ -111,17 +111,19 @@ class IncomingContent:
 class Stream:
     """One stream that is not closed. What a connection keeps for it besides is up to its subclass."""
 
-    __slots__ = ("ends", "id", "incoming", "queue", "send_window", "state")
+    __slots__ = ("ends", "id", "incoming", "queue", "queued_bytes", "send_window", "state")
 
     ends: bool
     """Whether the stream ends behind its queue; set with the queue."""
+    queued_bytes: int
+    """How much is in the queue; set with it."""
 
     def __init__(self, stream_id: int, state: StreamState, send_window: int, incoming: IncomingContent | None) -> None:
         self.id = stream_id
         self.state = state
         self.send_window = send_window
         self.incoming = incoming
-        self.queue: deque[memoryview] | None = None
+        self.queue: deque[bytearray | memoryview] | None = None
         """Content that waits for its window; None for none."""
 
     def on_queue_sent(self) -> None:

@@ -96,6 +96,9 @@ class Client:
     def on_stream_reset(self, stream: TestStream) -> None:
         self.events.append(("reset", stream.id))
 
+    def on_stream_end(self, stream: TestStream) -> None:
+        self.events.append(("end", stream.id))
+
     def on_stream_error(self, reason: str) -> None:
         self.events.append(("error", reason))
 
@@ -544,7 +547,7 @@ def test_what_comes_for_an_answered_request_is_not_given_to_anybody() -> None:
     client.answer(1)
     client.events.clear()
     client.send(data(1, b"ab"), data(1, b"", ended=True))
-    assert client.events == []
+    assert client.events == [("end", 1)]
     assert client.endpoint.streams.state_of(1) is StreamState.CLOSED
 
 

@@ -132,6 +132,9 @@ class Ours:
     def on_stream_reset(self, stream: EndpointStream) -> None:
         self._events.append(("reset", stream.id))
 
+    def on_stream_end(self, stream: EndpointStream) -> None:
+        pass
+
     def on_stream_error(self, reason: str) -> None:
         pass
 
