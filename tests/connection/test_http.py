@@ -62,10 +62,13 @@ def test_a_trusted_peer_speaks_for_its_client(peer: object) -> None:
     ]
 
 
-def test_path_info_is_below_the_root_path() -> None:
-    scope = serve(request(b"PATH_INFO: /b c"), PROXY)
+@pytest.mark.parametrize("forwarder_headers", [(b"script_name", b"path_info"), (b"path_info",), (b"*",)])
+def test_path_info_is_a_header_and_not_the_path(forwarder_headers: tuple[bytes, ...]) -> None:
+    settings = Settings(forwarded_allow_ips=("*",), forwarder_headers=forwarder_headers)
+    scope = serve(request(b"PATH_INFO: /admin"), PROXY, settings)
     assert not isinstance(scope, bytes)
-    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/root", "/root/b c", b"/root/b%20c")
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("", "/a", b"/a")
+    assert (b"path_info", b"/admin") in scope["headers"]
 
 
 HANDSHAKE = (
