@@ -29,7 +29,7 @@ BAD: dict[str, tuple[list[str], dict[str, str], str, str]] = {
         ["--env", "GUNICORN_ASGI_WS_MAX_QUEUE=many"],
         {},
         "gunicorn_asgi.Worker",
-        "environment variable GUNICORN_ASGI_WS_MAX_QUEUE: ws_max_queue='many': expected a whole number of at least 1",
+        "environment variable GUNICORN_ASGI_WS_MAX_QUEUE: ws_max_queue='many': expected a whole number from 1",
     ),
     "zttp": (
         [],
