@@ -175,8 +175,14 @@ def test_a_logging_configuration_in_json(gunicorns: GunicornStarter, tmp_path: P
                 "version": 1,
                 "disable_existing_loggers": False,
                 "formatters": {"marked": {"format": "marked: %(message)s"}},
-                "handlers": {"marked": {"class": "logging.StreamHandler", "formatter": "marked"}},
-                "loggers": {"gunicorn.access": {"handlers": ["marked"], "level": "INFO", "propagate": False}},
+                "handlers": {
+                    "console": {"class": "logging.StreamHandler"},
+                    "marked": {"class": "logging.StreamHandler", "formatter": "marked"},
+                },
+                "loggers": {
+                    "gunicorn.access": {"handlers": ["marked"], "level": "INFO", "propagate": False},
+                    "gunicorn.error": {"handlers": ["console"], "level": "INFO", "propagate": False},
+                },
             }
         )
     )
