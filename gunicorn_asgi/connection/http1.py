@@ -139,9 +139,7 @@ class Http1Connection(ResponseWriter):
                         return
                     shape = self._shapes.get(tuple(fields), UNSEEN)
                     if shape is not None:
-                        client, scheme, root_path, path, raw_path = self._forwarded(
-                            headers, fields, path, raw_path, shape
-                        )
+                        client, scheme, root_path = self._forwarded(headers, fields, shape)
                     if (
                         b"upgrade" in fields
                         and context.settings.websockets

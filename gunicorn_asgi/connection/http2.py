@@ -203,7 +203,7 @@ class Http2Connection(HttpConnection):
         endpoint = self._endpoint
         if endpoint.rules.noted and (shape := self._shapes.get(tuple(fields), UNSEEN)) is not None:
             fields = fields.copy()
-            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path, shape)
+            client, scheme, root_path = self._forwarded(headers, fields, shape)
         extensions = self._extensions.copy()
         if b"te" in fields and accepts_trailers(fields):
             extensions["http.response.trailers"] = {}
