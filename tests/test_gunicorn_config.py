@@ -195,7 +195,6 @@ GIVEN = [
     ({"forwarded_allow_ips": "*"}, {"forwarded_allow_ips": ("*",)}),
     ({"forwarded_allow_ips": ""}, {"forwarded_allow_ips": ()}),
     ({"forwarded_allow_ips": []}, {"forwarded_allow_ips": ()}),
-    ({"forwarded_allow_ips": None}, {"forwarded_allow_ips": Settings().forwarded_allow_ips}),
     ({"forwarded_allow_ips": ["10.0.0.1", "::1"]}, {"forwarded_allow_ips": ("10.0.0.1", "::1")}),
     ({"proxy_headers": False}, {"proxy_headers": False}),
     ({"forwarded_hops": 2}, {"forwarded_hops": 2}),
@@ -322,6 +321,12 @@ def test_the_environment_wins_over_the_class_and_this_over_gunicorn() -> None:
     assert plan({"timeout_keep_alive": 2}, keepalive=1).settings.keepalive_seconds == 2
     environment = {"GUNICORN_ASGI_TIMEOUT_KEEP_ALIVE": "3"}
     assert plan({"timeout_keep_alive": 2}, environment, keepalive=1).settings.keepalive_seconds == 3
+
+
+def test_forwarded_allow_ips_of_none_is_gunicorns_and_not_nobody() -> None:
+    assert plan({"forwarded_allow_ips": None}, forwarded_allow_ips="10.0.0.1").settings.forwarded_allow_ips == (
+        "10.0.0.1",
+    )
 
 
 def test_max_connections_wins_over_worker_connections() -> None:
