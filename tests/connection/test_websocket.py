@@ -400,8 +400,10 @@ def test_an_answer_that_was_not_allowed_is_none(answer_with: int) -> None:
         ([ACCEPT, {"type": "websocket.close", "reason": "a" * 124}], "123 bytes"),
         ([{"type": "websocket.accept", "headers": [(b"a b", b"c")]}], "token"),
         ([{"type": "websocket.accept", "headers": [()]}], "not a pair"),
-        ([{"type": "websocket.accept", "subprotocol": b"v1"}], "must be a str"),
-        ([{"type": "websocket.accept", "subprotocol": "v\r\n1"}], "control character"),
+        ([{"type": "websocket.accept", "subprotocol": b"v1"}], "must be a str that"),
+        ([{"type": "websocket.accept", "subprotocol": "v\r\n1"}], "a token"),
+        ([{"type": "websocket.accept", "subprotocol": ""}], "a token"),
+        ([{"type": "websocket.accept", "subprotocol": "\ud800"}], "a token"),
         ([{"type": "websocket.http.response.start", "status": 401, "headers": [(b"a b", b"c")]}], "token"),
     ],
 )
