@@ -77,12 +77,12 @@ class WebSocketConnection(TransportProtocol):
     __slots__ = (
         "_awaits_pong",
         "_deflate",
+        "_has_received",
         "_messages",
         "_on_end",
         "_on_loss",
         "_pings",
         "_reader",
-        "_remaining_at_ping",
         "_state",
         "_unanswered_ping",
         "_waiters",
@@ -118,7 +118,8 @@ class WebSocketConnection(TransportProtocol):
         self._state = _OPEN
         self._awaits_pong = False
         self._pings = 0
-        self._remaining_at_ping = 0
+        self._has_received = False
+        """Whether anything has come since the last look at the clock for a pong."""
         self._unanswered_ping: bytes | None = None
         self.deadline = NEVER
         self.stalled = False
@@ -137,6 +138,7 @@ class WebSocketConnection(TransportProtocol):
             self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
+        self._has_received = True
         try:
             if self._reader.feed(data):
                 self._on_control_frames()
@@ -267,7 +269,7 @@ class WebSocketConnection(TransportProtocol):
     def _send_ping(self) -> None:
         self._pings = (self._pings + 1) % (1 << 32)
         self._transport.write(encode_ping(self._ping_payload))
-        self._remaining_at_ping = self._reader.remaining_bytes
+        self._has_received = False
         self._await_ping()
         timeout = self._context.settings.ws_ping_timeout_seconds
         if timeout:
@@ -347,9 +349,9 @@ class WebSocketConnection(TransportProtocol):
                 self._probe()
             elif not self._awaits_pong:
                 self._send_ping()
-            elif self._reader.remaining_bytes not in (0, self._remaining_at_ping):
-                # The pong cannot come before the end of a long frame, and that is on its way.
-                self._remaining_at_ping = self._reader.remaining_bytes
+            elif self._has_received:
+                # The pong is behind a long frame, or behind all that a slow network still has to bring.
+                self._has_received = False
                 self.deadline = self._context.clock.deadline(self._context.settings.ws_ping_timeout_seconds or 0)
             else:
                 self._fail_with(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")

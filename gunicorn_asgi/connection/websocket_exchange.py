@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, cast
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, SendMessage, WebSocketMessage
 from ..errors import ApplicationError, ClientDisconnected, CloseCode, MessageOrderError
 from ..scope import build_websocket_scope
-from ..wire.headers import checked_field
+from ..wire.headers import TOKEN, checked_field
 from ..wire.websocket_frames import check_close
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
@@ -328,9 +328,9 @@ def _stands_for_disconnect(error: BaseException) -> bool:
 
 
 def _subprotocol(name: Any) -> bytes:
-    if not (isinstance(name, str) and name.isascii()):
-        raise ApplicationError("the subprotocol of 'websocket.accept' must be a str of ASCII characters")
-    return name.encode("ascii")
+    if not isinstance(name, str) or not TOKEN(value := name.encode("utf-8", "replace")):
+        raise ApplicationError("the subprotocol of 'websocket.accept' must be a str that is a token")
+    return value
 
 
 def _encoded(text: Any) -> bytes:

@@ -138,11 +138,6 @@ class FrameReader:
         self.stopped = False
         """Whether reading has stopped for messages that nobody takes. `feed(b"")` goes on when some are taken."""
 
-    @property
-    def remaining_bytes(self) -> int:
-        """What is still to come of the frame that is being received."""
-        return self._remaining
-
     def stop(self) -> None:
         """Look at nothing any more."""
         self.ended = True
