@@ -19,12 +19,12 @@ from ..asgi_types import Address, Field
 from ..errors import ClientDisconnected, RemoteProtocolError
 from ..proxy import UNSEEN
 from ..scope import build_http_scope
-from ..wire.headers import accepts_trailers
+from ..wire.headers import accepts_trailers, join_repeated
 from ..wire.http1_body import BodyDecoder, body_decoder
 from ..wire.http1_request import HEAD_END, NO_FIELDS, FieldSection, IncompleteHead, read_request_head, skip_empty_lines
 from ..wire.http1_response import CONTINUE, plain_answer
 from ..wire.http2_request import UNKNOWN_LENGTH as UNKNOWN_CONTENT_LENGTH
-from ..wire.http2_upgrade import SWITCHING, http2_settings, without_upgrade
+from ..wire.http2_upgrade import SWITCHING, http2_settings, upgraded_headers
 from ..wire.websocket_handshake import asks_for_websocket, read_http1_handshake
 from .clock import NEVER
 from .context import MEMORY_SECONDS, ServingContext
@@ -204,10 +204,10 @@ class Http1Connection(ResponseWriter):
         context.connections.discard(self)
         self._pending = b""
         self._reading = _LINGER
-        headers = without_upgrade(headers)
+        headers = upgraded_headers(headers)
         connection = Http2Connection(context)
         transport.set_protocol(connection)
-        head = method, path, raw_path, query, headers, dict(headers), UNKNOWN_CONTENT_LENGTH, b"", uri
+        head = method, path, raw_path, query, headers, join_repeated(headers), UNKNOWN_CONTENT_LENGTH, b"", uri
         connection.begin_upgraded(transport, payload, head)
         if rest:
             connection.data_received(rest)

@@ -5,7 +5,7 @@ in the sender and leaves in one write for each turn of the event loop. Reading h
 them; what the connection waits for decides which clock runs:
 
     SETTINGS        the client's preface, within 5 s
-    HEADER_BLOCK    the rest of a header block, within `header_timeout`
+    HEADER_BLOCK    the rest of a header block, within `header_timeout` from its first frame
     STREAMS         nothing; each stream that waits for its client has a clock of its own
     REQUEST         the next request, within `keepalive`
     CLOSE           the client's end, within `linger`
@@ -16,11 +16,9 @@ moment: a reset for a window update that crosses the end would take the last res
 
 import asyncio
 import functools
-from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, Final
 
-from ..asgi_types import Field
 from ..errors import RemoteProtocolError
 from ..proxy import UNSEEN
 from ..scope import build_http_scope
@@ -28,7 +26,7 @@ from ..wire import http2_frames as frames
 from ..wire.headers import accepts_trailers
 from ..wire.http1_response import plain_answer
 from ..wire.http2_connection import Endpoint
-from ..wire.http2_frames import Http2Error
+from ..wire.http2_frames import ErrorCode, Http2Error
 from ..wire.http2_request import RequestHead, read_priority
 from ..wire.http2_streams import StreamState
 from ..wire.websocket_handshake import Handshake, read_http2_handshake
@@ -43,7 +41,6 @@ from .websocket_exchange import WebSocketExchange
 SETTINGS_SECONDS: Final = 5.0
 """From accept to the client's preface and SETTINGS, which every client sends at once."""
 
-_ALL_STREAMS: Final = 2**31 - 1
 _OPEN: Final = StreamState.OPEN
 _HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
 
@@ -66,6 +63,7 @@ class Http2Connection(HttpConnection):
 
     __slots__ = (
         "_awaiting",
+        "_block",
         "_discarded_bytes",
         "_endpoint",
         "_leaving",
@@ -85,6 +83,8 @@ class Http2Connection(HttpConnection):
         self.encoder = context.http2_encoder
         self.flush_scheduled = False
         self._awaiting = Awaiting.SETTINGS
+        self._block = 0
+        """The stream of the header block whose clock runs; 0 for none."""
         self._leaving = False
         """Whether the last GOAWAY was sent, or is to be sent as soon as what has arrived is read."""
         self._timed: set[Http2Stream] = set()
@@ -107,7 +107,7 @@ class Http2Connection(HttpConnection):
         self.sender = self._endpoint.sender
         self._endpoint.begin()
         if context.draining:
-            self._send_goaway(_ALL_STREAMS, frames.NO_ERROR)
+            self._send_goaway(frames.ALL_STREAMS, frames.NO_ERROR)
         self._flush()
         context.connections.add(self)
 
@@ -156,6 +156,7 @@ class Http2Connection(HttpConnection):
             return False
         self._awaiting = Awaiting.STREAMS
         self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self.schedule_flush()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -170,8 +171,7 @@ class Http2Connection(HttpConnection):
             if stream.incoming is not None and stream.tunnel is not None:
                 stream.tunnel.on_reset()
             stream.exchange.on_disconnect()
-            stream.release()
-            stream.let_go()
+            stream.on_closed()
         streams.clear()
         self.write_gate.open()
 
@@ -179,14 +179,15 @@ class Http2Connection(HttpConnection):
         super().pause_writing()
         # Who takes no answers gets no more questions answered: RST_STREAM, PING and SETTINGS cost answers too.
         self._pause_reading()
-        for tunnel in self._tunnels():
+        for _, tunnel in self._tunnels():
             tunnel.on_no_room()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._resume_reading()
-        for tunnel in self._tunnels():
-            tunnel.on_room()
+        for stream, tunnel in self._tunnels():
+            if stream.queue is None:  # Else its own window still holds it up.
+                tunnel.on_room()
         if self.sender.has_sendable:
             self.schedule_flush()
 
@@ -233,7 +234,9 @@ class Http2Connection(HttpConnection):
         """See `Http2Events.on_refused_request`."""
         self._log_refusal(error)
         self._log_refused_request(error.status, b"", "2")
-        self._answer(stream_id, error.status, error.fields)
+        sender = self.sender
+        sender.send_answer(stream_id, *self._own_answer(error, min(sender.window, sender.initial_window)))
+        self.schedule_flush()
 
     def on_content(self, stream: Http2Stream, content: bytes, ended: bool) -> None:
         """See `Http2Events.on_content`."""
@@ -251,41 +254,50 @@ class Http2Connection(HttpConnection):
         self._timed.discard(stream)
         exchange = stream.exchange
         if exchange.state is not ExchangeState.COMPLETE and not exchange.task.done():
-            self._endpoint.ending_tasks += 1
-            exchange.task.add_done_callback(functools.partial(self._on_task_ended, exchange))
+            self._count_until_ended(exchange)
             # An open WebSocket learns of it by its own disconnect, over whatever version of HTTP.
             if exchange.state not in _WEBSOCKET_STATES:
                 exchange.task.cancel()
         if stream.incoming is not None and stream.tunnel is not None:
             stream.tunnel.on_reset()
         exchange.on_disconnect()
-        stream.release()
-        stream.let_go()
+        stream.on_closed()
 
-    def on_stream_end(self, stream: Http2Stream) -> None:
-        """See `Http2Events.on_stream_end`."""
-        self._timed.discard(stream)
-        stream.let_go()
+    def on_refused_trailers(self, stream: Http2Stream, error: RemoteProtocolError) -> bool:
+        """See `Http2Events.on_refused_trailers`."""
+        if stream.exchange.state not in (ExchangeState.AWAITING_START, ExchangeState.HEAD_HELD):
+            return False
+        self._answer_instead(stream, error)
+        return True
 
     def on_stream_error(self, reason: str) -> None:
         """See `Http2Events.on_stream_error`."""
         self._context.log_refusal(self.peer, 400, reason)
 
+    def on_offence(self, reason: str) -> None:
+        """See `Http2Events.on_offence`."""
+        self._context.log_refusal(self.peer, 400, reason)
+        self._leaving = True
+
     def on_ping_ack(self, payload: bytes) -> None:
         """See `Http2Events.on_ping_ack`: none is ever sent."""
+
+    def _count_until_ended(self, exchange: Exchange) -> None:
+        self._endpoint.ending_tasks += 1
+        exchange.task.add_done_callback(functools.partial(self._on_task_ended, exchange))
 
     def _on_task_ended(self, exchange: Exchange, _task: "asyncio.Task[None]") -> None:
         self._endpoint.ending_tasks -= 1
         # A task that is cancelled before its first step never gets to its own end.
         self._context.exchanges.discard(exchange)
-        # It keeps what it was cancelled with, which leads to its frames, and these back to the exchange.
+        # It keeps its cancellation, whose traceback keeps the exchange: one more circle.
         del exchange.task
 
     # What the streams ask for
 
     def on_body_wanted(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_body_wanted`."""
-        if stream.continue_wanted:
+        if stream.continue_wanted and not stream.exchange.head_sent:
             stream.continue_wanted = False
             self.sender.send_interim(stream.id, self.encoder.encode_interim(100))
             self.schedule_flush()
@@ -296,8 +308,7 @@ class Http2Connection(HttpConnection):
 
     def on_body_taken(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_body_taken`."""
-        if stream.queue is None:
-            stream.deadline = NEVER
+        stream.deadline = NEVER
         self._endpoint.acknowledge(stream)
         if self.sender.out:
             self.schedule_flush()
@@ -306,25 +317,24 @@ class Http2Connection(HttpConnection):
         """See `StreamOwner.on_early_response`: a client that sends before it reads must be able to end."""
         incoming = stream.incoming
         if incoming is None or incoming.remaining > incoming.window:
-            self._reset_unwanted(stream)
+            # RFC 9113 section 8.1: the response is complete, the rest of the request not wanted.
+            self._reset(stream, frames.NO_ERROR)
         else:
             stream.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
             self._add_timed(stream)
 
     def watch(self, stream: Http2Stream) -> None:
         """See `StreamOwner.watch`."""
-        stream.deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
+        stream.write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
         self._add_timed(stream)
 
     def abort_stream(self, stream: Http2Stream) -> None:
         """See `StreamOwner.abort_stream`."""
-        if stream.id in self._endpoint.streams.open:
-            self._reset(stream, frames.INTERNAL_ERROR)
+        self._reset(stream, frames.INTERNAL_ERROR)
 
     def cancel_stream(self, stream: Http2Stream) -> None:
         """See `StreamOwner.cancel_stream`."""
-        if stream.id in self._endpoint.streams.open:
-            self._reset(stream, frames.CANCEL)
+        self._reset(stream, frames.CANCEL)
 
     def acknowledge(self, stream: Http2Stream) -> None:
         """See `StreamOwner.acknowledge`."""
@@ -336,28 +346,42 @@ class Http2Connection(HttpConnection):
         """See `StreamOwner.get_extra_info`."""
         return self._client if name == "peername" else self._transport.get_extra_info(name)
 
-    def _tunnels(self) -> list[Tunnel]:
+    def _tunnels(self) -> list[tuple[Http2Stream, Tunnel]]:
         return [
-            stream.tunnel
+            (stream, stream.tunnel)
             for stream in self._endpoint.streams.open.values()
             if stream.incoming is not None and stream.tunnel is not None
         ]
 
-    def _reset_unwanted(self, stream: Http2Stream) -> None:
-        """RFC 9113 section 8.1: the response is complete, the rest of the request not wanted."""
-        self._reset(stream, frames.NO_ERROR)
+    def _reset(self, stream: Http2Stream, code: ErrorCode) -> None:
+        """End a stream from this side, where it has not ended yet."""
+        if stream.id in self._endpoint.streams.open:
+            self._endpoint.reset_stream(stream.id, code)
+            self._timed.discard(stream)
+            stream.on_closed()
+            self.schedule_flush()
 
-    def _reset(self, stream: Http2Stream, code: int) -> None:
-        self._endpoint.reset_stream(stream.id, code)
-        self._timed.discard(stream)
-        stream.let_go()
-        self.schedule_flush()
+    def _own_answer(self, error: RemoteProtocolError, room: int) -> tuple[bytes, bytes]:
+        """Header block and content of a response of our own, which has to do without content where there is no room."""
+        fields, content = plain_answer(error.status)
+        if len(content) > room:
+            fields, content = [], b""
+        block, _, _ = self.encoder.encode(error.status, (*fields, *error.fields))
+        return block, content
 
-    def _answer(self, stream_id: int, status: int, more_fields: Sequence[Field] = ()) -> None:
-        """A response of our own on a stream without an exchange."""
-        fields, content = plain_answer(status)
-        block, _, _ = self.encoder.encode(status, (*fields, *more_fields))
-        self.sender.send_answer(stream_id, block, content)
+    def _answer_instead(self, stream: Http2Stream, error: RemoteProtocolError) -> None:
+        """Answer a request that its application has not begun to answer, and will not any more."""
+        self._log_refusal(error)
+        exchange = stream.exchange
+        block, content = self._own_answer(error, min(self.sender.window, stream.send_window))
+        self.sender.send_response(stream, block, content, True)
+        exchange.on_disconnect(error.status)
+        if not exchange.task.done():
+            self._count_until_ended(exchange)
+        if stream.state is StreamState.CLOSED:
+            stream.on_closed()
+        else:
+            self._reset(stream, frames.NO_ERROR)
         self.schedule_flush()
 
     # Writing
@@ -373,18 +397,26 @@ class Http2Connection(HttpConnection):
         if self.sender.out_bytes >= self._context.settings.write_buffer_bytes:
             # An application that writes without a pause must meet the limits of the transport.
             self._write()
-        elif not self.flush_scheduled:
+        if not self.flush_scheduled:
             self.schedule_flush()
 
     def _flush(self) -> None:
         self.flush_scheduled = False
         if self.sender.has_sendable and not self.write_gate.closed:
             self.sender.pump()
+        if self._half_closed and not self.sender.has_sendable:
+            self._reset_stuck()
         self._write()
         if self._awaiting is not Awaiting.CLOSE:
             self._watch_clock()
             if self.sender.has_sendable and not self.write_gate.closed:
                 self.schedule_flush()
+
+    def _reset_stuck(self) -> None:
+        """The client has closed its sending side, and so will never make room for what no window lets through."""
+        for stream in [stream for stream in self._endpoint.streams.open.values() if stream.queue is not None]:
+            self._endpoint.reset_stream(stream.id, frames.CANCEL)
+            self.on_stream_reset(stream)
 
     def _write(self) -> None:
         sender = self.sender
@@ -403,7 +435,8 @@ class Http2Connection(HttpConnection):
     def _watch_clock(self) -> None:
         """Let the right clock run, and close what has nothing left to wait for."""
         endpoint = self._endpoint
-        if endpoint.in_header_block:
+        block = endpoint.coming_block
+        if block and not self._half_closed:
             awaiting = Awaiting.HEADER_BLOCK
         elif endpoint.streams.open:
             awaiting = Awaiting.STREAMS
@@ -414,8 +447,9 @@ class Http2Connection(HttpConnection):
             if self._leaving or endpoint.goaway_received or self._half_closed:
                 self._leave()
                 return
-        if awaiting is not self._awaiting:
+        if awaiting is not self._awaiting or block != self._block:
             self._awaiting = awaiting
+            self._block = block
             if awaiting is Awaiting.STREAMS:
                 self.deadline = NEVER
             elif awaiting is Awaiting.REQUEST:
@@ -432,33 +466,38 @@ class Http2Connection(HttpConnection):
         super().on_tick()
         clock = self._context.clock
         for stream in tuple(self._timed):
-            if stream.deadline is NEVER or stream.state is StreamState.CLOSED:
+            if stream.state is StreamState.CLOSED:
+                self._timed.discard(stream)
+                continue
+            if stream.queue is not None:
+                stream.write_deadline += clock.lag_seconds
+                if stream.queue_moves:
+                    stream.queue_moves = False
+                    self.watch(stream)
+                elif stream.write_deadline <= clock.now:
+                    self._on_nothing_taken(stream)
+                    continue
+            elif stream.deadline is NEVER:
                 self._timed.discard(stream)
                 continue
             stream.deadline += clock.lag_seconds
-            if stream.queue is not None and stream.queued_bytes != stream.unsent_bytes:
-                stream.unsent_bytes = stream.queued_bytes
-                stream.deadline = clock.deadline(self._context.settings.write_timeout_seconds)
             if stream.deadline <= clock.now:
-                self._on_stream_deadline(stream)
+                self._on_nothing_sent(stream)
         if self._timed:
             self._context.unsent.add(self)
 
-    def _on_stream_deadline(self, stream: Http2Stream) -> None:
-        self._timed.discard(stream)
+    def _on_nothing_taken(self, stream: Http2Stream) -> None:
+        self._context.error_log.info("Client %s takes no data; stream reset", self.peer)
+        self._endpoint.reset_stream(stream.id, frames.CANCEL)
+        self.on_stream_reset(stream)
+        self.schedule_flush()
+
+    def _on_nothing_sent(self, stream: Http2Stream) -> None:
         stream.deadline = NEVER
         if stream.state is StreamState.HALF_CLOSED_LOCAL:
-            self._reset_unwanted(stream)
-        elif stream.queue is not None:
-            self._context.error_log.info("Client %s takes no data; stream reset", self.peer)
-            self._endpoint.reset_stream(stream.id, frames.CANCEL)
-            self.on_stream_reset(stream)
+            self._reset(stream, frames.NO_ERROR)
         elif stream.exchange.state is ExchangeState.AWAITING_START:
-            self._log_refusal(RemoteProtocolError(408, "body-timeout"))
-            self._answer(stream.id, 408)
-            stream.exchange.on_disconnect(408)
-            self._reset_unwanted(stream)
-        self.schedule_flush()
+            self._answer_instead(stream, RemoteProtocolError(408, "body-timeout"))
 
     def on_deadline(self) -> None:
         """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""
@@ -489,41 +528,36 @@ class Http2Connection(HttpConnection):
     def begin_drain(self) -> None:
         """See `WatchedConnection.begin_drain`: RFC 9113 section 6.8 announces the end before it names the last
         stream."""
-        if self._awaiting is not Awaiting.CLOSE:
-            self._send_goaway(_ALL_STREAMS, frames.NO_ERROR)
+        if self._awaiting is not Awaiting.CLOSE and not self._leaving:
+            self._send_goaway(frames.ALL_STREAMS, frames.NO_ERROR)
             self.schedule_flush()
 
     def end_grace(self) -> None:
         """See `WatchedConnection.end_grace`."""
-        if self._awaiting is Awaiting.CLOSE or self._leaving:
+        if self._awaiting is Awaiting.CLOSE:
             return
         self._leaving = True
         for stream in tuple(self._endpoint.streams.open.values()):
             stream.exchange.end_grace()
         if self._endpoint.streams.open:
-            self._refuse_further()
+            self._endpoint.refuse_further(frames.NO_ERROR)
+            self.schedule_flush()
         elif self.has_unread_input():  # A request, most likely: it is read before the last GOAWAY.
             self.deadline = self._context.clock.now
         else:
             self._leave()
 
-    def _refuse_further(self) -> None:
-        """Serve the streams that are there and no more."""
-        if self._endpoint.goaway_id == _ALL_STREAMS:
-            self._endpoint.goaway_id = self._endpoint.streams.last_id
-            self._send_goaway(self._endpoint.goaway_id, frames.NO_ERROR)
-            self.schedule_flush()
-
     def _leave(self) -> None:
         """Nothing runs and nothing more is to come."""
-        self._refuse_further()
+        self._endpoint.refuse_further(frames.NO_ERROR)
         self._linger()
 
     def _fail(self, error: Http2Error) -> None:
         """RFC 9113 section 5.4.1: tell the client why, and end."""
         self._context.log_refusal(self.peer, 400, error.reason)
         streams = self._endpoint.streams
-        self._send_goaway(streams.last_id, error.code)
+        # It may not grow from one GOAWAY to the next.
+        self._send_goaway(min(streams.last_id, self._endpoint.goaway_id), error.code)
         for stream in tuple(streams.open.values()):
             streams.reset(stream.id, StreamState.RESET_BY_SERVER)
             self.on_stream_reset(stream)
@@ -554,7 +588,7 @@ class Http2Connection(HttpConnection):
     def close(self) -> None:
         """See `WatchedConnection.close`."""
         if self._awaiting is not Awaiting.CLOSE:
-            self._refuse_further()
+            self._endpoint.refuse_further(frames.NO_ERROR)
             self._write()
             self._awaiting = Awaiting.CLOSE
         self._close_transport()

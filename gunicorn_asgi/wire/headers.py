@@ -108,6 +108,19 @@ def join_repeated(headers: Sequence[Field]) -> dict[bytes, bytes]:
     return fields
 
 
+def join_cookies(headers: list[Field]) -> list[Field]:
+    """The headers of an HTTP/2 request with one cookie field in the place of the first.
+
+    RFC 9113 section 8.2.3: they may come in pieces, and have to be one before anybody else sees them.
+    """
+    cookies = [value for name, value in headers if name == b"cookie"]
+    if len(cookies) < 2:
+        return headers
+    first = next(index for index, field in enumerate(headers) if field[0] == b"cookie")
+    rest = [field for field in headers[first:] if field[0] != b"cookie"]
+    return [*headers[:first], (b"cookie", b"; ".join(cookies)), *rest]
+
+
 def accepts_trailers(fields: dict[bytes, bytes]) -> bool:
     """Whether the client of a request wants trailers behind the response (RFC 9110 section 10.1.4)."""
     return b"te" in fields and b"trailers" in parse_list(fields[b"te"])

@@ -63,8 +63,8 @@ class ResponseEncoder:
 
     def __init__(self, server: bytes, defaults: Iterable[Field] = ()) -> None:
         """`server` is the value of the Server field; empty for none. `defaults` are fields that every response gets."""
-        self._server = self._line(b"server", server) if server else b""
-        self._defaults = b"".join([self._line(name, value) for name, value in defaults])
+        self._server = self._own_line(b"server", server) if server else b""
+        self._defaults = b"".join([self._own_line(name, value) for name, value in defaults])
         self._date = b""
         self._prefixes: dict[int, bytes] = {}
         self._heads: dict[object, EncodedHead] = {}
@@ -73,7 +73,7 @@ class ResponseEncoder:
 
     def set_date(self, value: bytes) -> None:
         """Send this Date with all that follows; empty for none. To be called once a second."""
-        self._date = self._line(b"date", value) if value else b""
+        self._date = self._own_line(b"date", value) if value else b""
         self._prefixes.clear()
         self._heads.clear()
 
@@ -161,7 +161,7 @@ class ResponseEncoder:
     def _encode_field(self, field: Iterable[bytes]) -> tuple[bytes, int]:
         name, value = checked_field(field)
         encoded = (self._line(name, value), _meaning(name, value))
-        if type(field) is tuple and len(name) + len(value) <= _MAX_CACHED_FIELD_BYTES:
+        if type(field) is tuple and len(name) + len(value) <= _MAX_CACHED_FIELD_BYTES and self._is_settled(name, value):
             if len(self._fields) >= _MAX_CACHED:
                 self._fields.clear()
             self._fields[field] = encoded
@@ -174,6 +174,14 @@ class ResponseEncoder:
 
     def _line(self, name: bytes, value: bytes) -> bytes:
         return b"%b: %b\r\n" % (name, value)
+
+    def _own_line(self, name: bytes, value: bytes) -> bytes:
+        """A line of many responses."""
+        return self._line(name, value)
+
+    def _is_settled(self, name: bytes, value: bytes) -> bool:
+        """Whether the line of a field would be the same next time."""
+        return True
 
 
 def _meaning(name: bytes, value: bytes) -> int:

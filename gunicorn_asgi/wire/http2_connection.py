@@ -4,6 +4,9 @@
 connection, after which nothing may be received any more, or a `StreamError`, which ends here as RST_STREAM. Which of
 them a frame is that does not fit the state of its stream stands in one table (`http2_streams.VERDICTS`).
 
+Too many mistakes on streams end the connection too, but not its other streams: behind a proxy that multiplexes, they
+are those of other people. So a GOAWAY refuses what is still to come, and only a client that goes on is cut off.
+
 Nearly all frames of a busy connection are HEADERS of requests without content, so that these have a short way of their
 own; everything else goes through `_receive_frame`.
 
@@ -20,9 +23,16 @@ from ..asgi_types import Field
 from ..errors import RemoteProtocolError
 from ..settings import Settings
 from . import http2_frames as frames
-from .http2_allowance import MAX_BAD_STREAMS, MAX_CONTINUATIONS, MAX_CONTROL_FRAMES, MAX_RESETS, Allowance
+from .http2_allowance import (
+    MAX_BAD_STREAMS,
+    MAX_CONTINUATIONS,
+    MAX_CONTROL_FRAMES,
+    MAX_LATE_STREAMS,
+    MAX_RESETS,
+    Allowance,
+)
 from .http2_events import Http2Events
-from .http2_frames import PREFACE, Http2Error
+from .http2_frames import ALL_STREAMS, PREFACE, ErrorCode, Http2Error
 from .http2_hpack import HeaderDecoder, HeaderListTooLarge, HpackError
 from .http2_request import FieldRules, RequestHead, RequestReader
 from .http2_sending import DEFAULT_WINDOW_BYTES, FrameSender
@@ -74,11 +84,13 @@ class Endpoint(Generic[StreamT]):
         "_last_ended",
         "_last_head",
         "_last_received",
+        "_late_streams",
         "_max_block",
         "_max_frame",
         "_max_streams",
         "_missing_bytes",
         "_now",
+        "_offended",
         "_reader",
         "_receive_window",
         "_resets",
@@ -119,7 +131,7 @@ class Endpoint(Generic[StreamT]):
         self.ending_tasks = 0
         """Applications of streams that are reset and have not returned. They count as streams, since they cost as
         much."""
-        self.goaway_id = 2**31 - 1
+        self.goaway_id = ALL_STREAMS
         """The last stream that a GOAWAY of ours still allows."""
         self.goaway_received = False
         self._expect = _Expect.PREFACE
@@ -135,6 +147,9 @@ class Endpoint(Generic[StreamT]):
         self._resets = Allowance(MAX_RESETS)
         self._control_frames = Allowance(MAX_CONTROL_FRAMES)
         self._bad_streams = 0
+        self._late_streams = 0
+        self._offended = False
+        """Whether the client has gone too far once."""
         self._now = 0.0
 
     def begin(self) -> None:
@@ -165,9 +180,15 @@ class Endpoint(Generic[StreamT]):
         return self._expect is not _Expect.FRAMES
 
     @property
-    def in_header_block(self) -> bool:
-        """Whether a header block has begun and not ended."""
-        return self._block is not None
+    def coming_block(self) -> int:
+        """The stream whose header block has begun to come and is not complete; 0 for none."""
+        if self._block is not None:
+            return self._block.stream_id
+        if self._chunks and self._expect is _Expect.FRAMES:
+            begun = self._chunks[0]
+            if len(begun) >= frames.HEAD_BYTES and begun[3] == frames.HEADERS:
+                return int.from_bytes(begun[5:9], "big") & 0x7FFFFFFF
+        return 0
 
     def receive(self, data: bytes, now: float) -> None:
         """Look through received bytes; `now` is the time in seconds of any clock that never goes back.
@@ -295,7 +316,7 @@ class Endpoint(Generic[StreamT]):
         if error.code == frames.PROTOCOL_ERROR:
             self._bad_streams += 1
             if self._bad_streams >= MAX_BAD_STREAMS:
-                raise Http2Error(frames.PROTOCOL_ERROR, "too-many-bad-streams")
+                self._offend(frames.PROTOCOL_ERROR, "too-many-bad-streams")
         self._provoked_reset(stream_id, error.code)
 
     def _provoked_reset(self, stream_id: int, code: int) -> None:
@@ -303,8 +324,27 @@ class Endpoint(Generic[StreamT]):
         stream = self.reset_stream(stream_id, code)
         if stream is not None:
             self._events.on_stream_reset(stream)
+        self._count_reset()
+
+    def _count_reset(self) -> None:
         if not self._resets.spend(self._now):
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too-many-resets")
+            self._offend(frames.ENHANCE_YOUR_CALM, "too-many-resets")
+
+    def _offend(self, code: ErrorCode, reason: str) -> None:
+        """The client has gone too far. Raises Http2Error where that is not the first time."""
+        if self._offended:
+            raise Http2Error(code, reason)
+        self._offended = True
+        self._bad_streams = 0
+        self._resets.renew()
+        self.refuse_further(code)
+        self._events.on_offence(reason)
+
+    def refuse_further(self, code: ErrorCode) -> None:
+        """Let the client know that the streams which are there are the last (RFC 9113 section 6.8)."""
+        if self.goaway_id == ALL_STREAMS:
+            self.goaway_id = self.streams.last_id
+            self.sender.out.append(frames.goaway_frame(self.goaway_id, code))
 
     def reset_stream(self, stream_id: int, code: int) -> StreamT | None:
         """Send RST_STREAM and forget the stream, which is returned where it was not closed before."""
@@ -314,13 +354,17 @@ class Endpoint(Generic[StreamT]):
     def acknowledge(self, stream: StreamT) -> None:
         """The application has taken all content of `stream` that has come: let the client send more."""
         incoming = stream.incoming
-        if incoming is None or stream.state is not _OPEN:
-            return
+        if incoming is not None:
+            incoming.owed_bytes += incoming.untaken_bytes
+            incoming.untaken_bytes = 0
+            self._give_back(stream, incoming)
+
+    def _give_back(self, stream: StreamT, incoming: IncomingContent) -> None:
         # Not for each frame: half a window is still there while the update is on its way.
-        if incoming.unacknowledged * 2 >= self._settings.http2_initial_window_bytes:
-            self.sender.out.append(frames.window_update_frame(stream.id, incoming.unacknowledged))
-            incoming.window += incoming.unacknowledged
-            incoming.unacknowledged = 0
+        if stream.state is _OPEN and incoming.owed_bytes * 2 >= self._settings.http2_initial_window_bytes:
+            self.sender.out.append(frames.window_update_frame(stream.id, incoming.owed_bytes))
+            incoming.window += incoming.owed_bytes
+            incoming.owed_bytes = 0
 
     def incoming_content(self, content_length: int) -> IncomingContent:
         """For a new stream whose request has content."""
@@ -433,11 +477,14 @@ class Endpoint(Generic[StreamT]):
         except HpackError:
             raise Http2Error(frames.COMPRESSION_ERROR, "bad-header-block") from None
         except HeaderListTooLarge:
-            received = []
-        if stream_id > self.goaway_id:
+            received = None
+        if stream_id > self.streams.last_id:
             # RFC 9113 section 6.8: we have said that it will not be served, but the client may not know yet. So this
-            # is not counted as its fault.
-            self.streams.last_id = max(self.streams.last_id, stream_id)
+            # is not its fault, up to a point.
+            self._late_streams += 1
+            if self._late_streams > MAX_LATE_STREAMS:
+                raise Http2Error(frames.ENHANCE_YOUR_CALM, "too-many-late-streams")
+            self.streams.last_id = stream_id
             self.reset_stream(stream_id, frames.REFUSED_STREAM)
             return
         if not self._accepts(frames.HEADERS, stream_id):
@@ -445,13 +492,29 @@ class Endpoint(Generic[StreamT]):
         stream = self.streams.open[stream_id]
         if not ended:
             raise StreamError(frames.PROTOCOL_ERROR, "header-block-in-content")
-        if self._decoder.malformed:
-            raise StreamError(frames.PROTOCOL_ERROR, "bad-trailer")
         try:
-            self._reader.check_trailers(received)
+            self._check_trailers(received, block)
         except RemoteProtocolError as error:
-            raise StreamError(frames.PROTOCOL_ERROR, error.reason) from None
-        self._receive_content(stream, b"", ended=True)
+            self._refuse_trailers(stream, error)
+        else:
+            self._receive_content(stream, b"", ended=True)
+
+    def _check_trailers(self, received: list[Field] | None, block: bytes) -> None:
+        if received is None:
+            raise RemoteProtocolError(431, "trailers-too-large")
+        if self._decoder.malformed:
+            raise RemoteProtocolError(400, "bad-trailer")
+        if len(block) > self._reader.small_block_bytes:
+            self._reader.check_sizes(received)
+        self._reader.check_trailers(received)
+
+    def _refuse_trailers(self, stream: StreamT, error: RemoteProtocolError) -> None:
+        """As `_refuse`, where the request is under way."""
+        if error.status != 400 and stream.state is _OPEN:
+            stream.state = _HALF_CLOSED_REMOTE
+            if self._events.on_refused_trailers(stream, error):
+                return
+        raise StreamError(frames.PROTOCOL_ERROR, error.reason)
 
     def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         # RFC 9113 section 6.9.1: all of the frame counts, padding too, also where the stream is closed.
@@ -476,10 +539,14 @@ class Endpoint(Generic[StreamT]):
         incoming = stream.incoming
         assert incoming is not None, "a stream whose request has no content is not open"
         incoming.window -= size
-        if incoming.window < 0:
+        if size and incoming.window < 0:  # Section 6.9.1: what is empty needs no window.
             raise StreamError(frames.FLOW_CONTROL_ERROR, "stream-window-exceeded")
-        incoming.unacknowledged += size
+        incoming.untaken_bytes += len(payload)
         self._receive_content(stream, payload, ended)
+        if size != len(payload):
+            # There is nothing in padding that the application could take.
+            incoming.owed_bytes += size - len(payload)
+            self._give_back(stream, incoming)
 
     def _receive_content(self, stream: StreamT, content: bytes, ended: bool) -> None:
         incoming = stream.incoming
@@ -493,14 +560,11 @@ class Endpoint(Generic[StreamT]):
             if ended:
                 stream.state = StreamState.CLOSED
                 del self.streams.open[stream.id]
-                self._events.on_stream_end(stream)
+                stream.on_closed()
             return
         if ended:
             stream.state = _HALF_CLOSED_REMOTE
         self._events.on_content(stream, content, ended)
-        if not content and not ended:
-            # Padding alone: there is nothing that the application could take.
-            self.acknowledge(stream)
 
     def _receive_rst_stream(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -509,8 +573,7 @@ class Endpoint(Generic[StreamT]):
             stream = self.streams.reset(stream_id, StreamState.RESET_BY_CLIENT)
             if stream is not None:
                 self._events.on_stream_reset(stream)
-        if not self._resets.spend(self._now):
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too-many-resets")
+        self._count_reset()
 
     def _receive_window_update(self, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -556,6 +619,7 @@ class Endpoint(Generic[StreamT]):
     def _apply_settings(self, payload: bytes) -> None:
         if len(payload) % 6:
             raise Http2Error(frames.FRAME_SIZE_ERROR, "bad-settings")
+        window = None
         for identifier, value in struct.iter_unpack(">HL", payload):
             if identifier == frames.SETTINGS_HEADER_TABLE_SIZE:
                 self.sender.set_header_table_size(value)
@@ -565,9 +629,12 @@ class Endpoint(Generic[StreamT]):
             elif identifier == frames.SETTINGS_INITIAL_WINDOW_SIZE:
                 if value > 2**31 - 1:
                     raise Http2Error(frames.FLOW_CONTROL_ERROR, "bad-initial-window-size")
-                self.sender.set_initial_window(value)
+                window = value
             elif identifier == frames.SETTINGS_MAX_FRAME_SIZE and not 2**14 <= value <= 2**24 - 1:
                 raise Http2Error(frames.PROTOCOL_ERROR, "bad-max-frame-size")
+        # Nothing can be sent between the values of one frame, and each concerns all streams: the last one counts.
+        if window is not None:
+            self.sender.set_initial_window(window)
 
 
 def _without_padding(payload: bytes) -> bytes:

@@ -25,14 +25,18 @@ class Http2Events(Protocol[StreamT]):
     def on_content(self, stream: StreamT, content: bytes, ended: bool) -> None:
         """Content of a request, possibly nothing but its end. Trailers are an end."""
 
+    def on_refused_trailers(self, stream: StreamT, error: RemoteProtocolError) -> bool:
+        """The end of a request is over a limit: answer with the status of `error`. False where an answer has begun."""
+
     def on_stream_reset(self, stream: StreamT) -> None:
         """A stream is gone, by RST_STREAM of whatever side; nothing more can be sent on it."""
 
-    def on_stream_end(self, stream: StreamT) -> None:
-        """The client has ended a stream that was ended by this side before."""
-
     def on_stream_error(self, reason: str) -> None:
         """The client has broken the protocol on one stream; `reason` is a code of ours for the log."""
+
+    def on_offence(self, reason: str) -> None:
+        """The client has gone too far, and a GOAWAY has been sent that refuses all further streams: finish what runs,
+        and end."""
 
     def on_ping_ack(self, payload: bytes) -> None:
         """The answer to a PING of ours."""

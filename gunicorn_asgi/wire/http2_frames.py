@@ -14,6 +14,9 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES: Final = 9
 """Length (24 bits), type (8), flags (8), a reserved bit and the stream identifier (31) before each payload."""
 
+ALL_STREAMS: Final = 2**31 - 1
+"""The last stream of a GOAWAY that only announces another one (section 6.8)."""
+
 # Types (section 6).
 DATA: Final = 0x0
 HEADERS: Final = 0x1

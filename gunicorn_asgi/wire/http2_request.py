@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from ..asgi_types import Field
 from ..errors import RemoteProtocolError
 from ..settings import HeadLimits
-from .headers import FORBIDDEN_IN_VALUE, is_valid_host, join_repeated, parse_content_length
+from .headers import FORBIDDEN_IN_VALUE, is_valid_host, join_cookies, join_repeated, parse_content_length
 from .http1_request import COMMON_METHODS, other_method
 
 UNKNOWN_LENGTH: Final = -1
@@ -219,12 +219,7 @@ def _repeated(headers: list[Field], pseudo: int, received: list[Field]) -> tuple
     """Header list and look-up of a request with repeated names; cookies become one field."""
     if any(name[:1] != b":" for name, _ in received[:pseudo]) or any(name[:1] == b":" for name, _ in headers):
         raise RemoteProtocolError(400, "misplaced-pseudo-field")
-    cookies = [value for name, value in headers if name == b"cookie"]
-    if len(cookies) > 1:
-        # RFC 9113 section 8.2.3: they may come in pieces, and have to be one before anybody else sees them.
-        first = next(index for index, field in enumerate(headers) if field[0] == b"cookie")
-        rest = [field for field in headers[first:] if field[0] != b"cookie"]
-        headers = [*headers[:first], (b"cookie", b"; ".join(cookies)), *rest]
+    headers = join_cookies(headers)
     return headers, join_repeated(headers)
 
 

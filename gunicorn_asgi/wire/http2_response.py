@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ..asgi_types import Field
 from .http1_response import ResponseEncoder
-from .http2_hpack import HeaderEncoder
+from .http2_hpack import HeaderEncoder, encode_lasting, is_settled
 
 
 class Http2ResponseEncoder(ResponseEncoder):
@@ -26,7 +26,13 @@ class Http2ResponseEncoder(ResponseEncoder):
         return self._hpack.encode(((b":status", b"%d" % status), *fields))
 
     def _status_line(self, status: int) -> bytes:
-        return self._line(b":status", b"%d" % status)
+        return self._own_line(b":status", b"%d" % status)
 
     def _line(self, name: bytes, value: bytes) -> bytes:
         return self._hpack.encode(((name, value),))
+
+    def _own_line(self, name: bytes, value: bytes) -> bytes:
+        return encode_lasting((name, value))
+
+    def _is_settled(self, name: bytes, value: bytes) -> bool:
+        return is_settled((name, value))

@@ -52,7 +52,6 @@ class FrameSender(Generic[StreamT]):
         "_block_prefix",
         "_burst_bytes",
         "_encoder",
-        "_ready",
         "_streams",
         "initial_window",
         "out",
@@ -64,8 +63,6 @@ class FrameSender(Generic[StreamT]):
         """`burst_bytes` is how much content goes into one write, roughly."""
         self._streams = streams
         self._burst_bytes = burst_bytes
-        self._ready = deque[StreamT]()
-        """Streams with something queued and room in their own window."""
         self.initial_window = DEFAULT_WINDOW_BYTES
         """Window of a new stream."""
         self._encoder = HeaderEncoder()
@@ -81,7 +78,7 @@ class FrameSender(Generic[StreamT]):
     @property
     def has_sendable(self) -> bool:
         """Whether something waits that the windows let through."""
-        return bool(self._ready) and self.window > 0
+        return bool(self._streams.ready) and self.window > 0
 
     # Responses
 
@@ -124,11 +121,10 @@ class FrameSender(Generic[StreamT]):
             self.send_content(stream, content, last)
 
     def send_answer(self, stream_id: int, block: bytes, content: bytes) -> None:
-        """A whole response on a stream that is in no table. Where there is no room for its content, an incomplete
-        one is all that can be said: the caller resets the stream."""
+        """A whole response on a stream that is in no table. There must be room for its content."""
         size = len(content)
-        self._send_block(stream_id, self._block_prefix + block, ends=False)
-        if size <= self.window and size <= self.initial_window:
+        self._send_block(stream_id, self._block_prefix + block, ends=not size)
+        if size:
             self.window -= size
             self.out += (_head(size, _LAST_DATA, stream_id), content)
 
@@ -161,8 +157,9 @@ class FrameSender(Generic[StreamT]):
                 return
             stream.queue = deque()
             stream.queued_bytes = 0
+            stream.queue_moves = True
             if stream.send_window > 0:
-                self._ready.append(stream)
+                self._streams.ready[stream.id] = stream
         self._enqueue(stream, stream.queue, memoryview(content)[position:])
         stream.ends = last
 
@@ -185,12 +182,11 @@ class FrameSender(Generic[StreamT]):
 
     def pump(self) -> None:
         """Send what is queued, one frame of each stream in turn, as much as fits into one write."""
-        ready = self._ready
+        ready = self._streams.ready
         while ready and self.window > 0 and self.out_bytes < self._burst_bytes:
-            stream = ready.popleft()
+            stream_id, stream = ready.popitem(last=False)
             queue = stream.queue
-            if queue is None:  # It was reset meanwhile.
-                continue
+            assert queue is not None, "a stream whose turn it is has nothing queued"
             room = min(_MAX_FRAME_BYTES, self.window, stream.send_window)
             if room <= 0:
                 continue
@@ -201,9 +197,10 @@ class FrameSender(Generic[StreamT]):
                 content = view[:room]
             stream.queued_bytes -= len(content)
             if queue:
+                stream.queue_moves = True
                 self._send_data(stream, content, ends=False)
                 if stream.send_window > 0:
-                    ready.append(stream)
+                    ready[stream_id] = stream
             else:
                 stream.queue = None
                 self._send_data(stream, content, ends=stream.ends)
@@ -286,4 +283,4 @@ class FrameSender(Generic[StreamT]):
         was_blocked = stream.send_window <= 0
         stream.send_window += increment
         if was_blocked and stream.send_window > 0 and stream.queue is not None:
-            self._ready.append(stream)
+            self._streams.ready[stream.id] = stream

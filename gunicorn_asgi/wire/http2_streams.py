@@ -1,6 +1,6 @@
 """The streams of one HTTP/2 connection: their states (RFC 9113 section 5.1), and what each frame means in them."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
@@ -97,13 +97,15 @@ class StreamError(Exception):
 class IncomingContent:
     """What flow control and Content-Length know of the content of a request."""
 
-    __slots__ = ("remaining", "unacknowledged", "window")
+    __slots__ = ("owed_bytes", "remaining", "untaken_bytes", "window")
 
     def __init__(self, window: int, content_length: int) -> None:
         self.window = window
         """Bytes that the client may still send."""
-        self.unacknowledged = 0
-        """Bytes that have come and were not given back to its window."""
+        self.untaken_bytes = 0
+        """Of content that has come and that the application has not taken."""
+        self.owed_bytes = 0
+        """What nobody has to take any more, padding too, and what was not given back to its window yet."""
         self.remaining = content_length
         """Bytes that Content-Length has announced and that have not come; below 0 where there is none."""
 
@@ -111,12 +113,14 @@ class IncomingContent:
 class Stream:
     """One stream that is not closed. What a connection keeps for it besides is up to its subclass."""
 
-    __slots__ = ("ends", "id", "incoming", "queue", "queued_bytes", "send_window", "state")
+    __slots__ = ("ends", "id", "incoming", "queue", "queue_moves", "queued_bytes", "send_window", "state")
 
     ends: bool
     """Whether the stream ends behind its queue; set with the queue."""
     queued_bytes: int
     """How much is in the queue; set with it."""
+    queue_moves: bool
+    """Whether something of the queue was sent since somebody last looked; set with the queue."""
 
     def __init__(self, stream_id: int, state: StreamState, send_window: int, incoming: IncomingContent | None) -> None:
         self.id = stream_id
@@ -130,6 +134,10 @@ class Stream:
         """All that was queued has left."""
         raise NotImplementedError
 
+    def on_closed(self) -> None:
+        """The client has ended its side behind a complete response: nothing more happens on the stream."""
+        raise NotImplementedError
+
 
 StreamT = TypeVar("StreamT", bound=Stream)
 
@@ -137,11 +145,13 @@ StreamT = TypeVar("StreamT", bound=Stream)
 class StreamTable(Generic[StreamT]):
     """All streams that are not closed, and as much as is needed of the others."""
 
-    __slots__ = ("_reset", "_unused", "last_id", "open")
+    __slots__ = ("_reset", "_unused", "last_id", "open", "ready")
 
     def __init__(self) -> None:
         self.open: dict[int, StreamT] = {}
         """Streams that are open or half-closed, by their identifiers."""
+        self.ready = OrderedDict[int, StreamT]()
+        """Those with something queued and room in their own window, in the order of their turns."""
         self.last_id = 0
         """The highest identifier of a stream that the client has opened."""
         # Frames for a stream that was reset are told from those for one that ended only as long as they may be on
@@ -176,4 +186,5 @@ class StreamTable(Generic[StreamT]):
         if stream is not None:
             stream.state = state
             stream.queue = None
+            self.ready.pop(stream_id, None)
         return stream

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from ..asgi_types import Field
-from .headers import parse_list
+from .headers import join_cookies, parse_list
 
 SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
 
@@ -35,6 +35,6 @@ def http2_settings(fields: dict[bytes, bytes], http_version: str, body_length: i
     return payload if len(payload) % 6 == 0 else None
 
 
-def without_upgrade(headers: list[Field]) -> list[Field]:
+def upgraded_headers(headers: list[Field]) -> list[Field]:
     """The headers that the request has over HTTP/2."""
-    return [field for field in headers if field[0] not in _OF_THE_UPGRADE]
+    return join_cookies([field for field in headers if field[0] not in _OF_THE_UPGRADE])

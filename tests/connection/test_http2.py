@@ -1,6 +1,7 @@
 """One HTTP/2 connection on a transport that fails on misuse, on a loop whose time can be moved on (RFC 9113)."""
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -12,11 +13,13 @@ import pytest
 from gunicorn_asgi.asgi_types import Address, Application, Receive, Send
 from gunicorn_asgi.connection.clock import TICK_SECONDS
 from gunicorn_asgi.connection.context import ServingContext
+from gunicorn_asgi.connection.exchange import Exchange
 from gunicorn_asgi.connection.http2 import SETTINGS_SECONDS, Http2Connection
 from gunicorn_asgi.connection.negotiation import Negotiation
 from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire import http2_frames as frames
 from gunicorn_asgi.wire.http2_frames import ErrorCode
+from gunicorn_asgi.wire.http2_streams import Stream
 from tests.connection.serving import (
     PassingLoop,
     RecordingAccessLog,
@@ -33,7 +36,7 @@ from tests.support.http1 import request as http1_request
 from tests.support.http2_frames import BEGIN, GET, POST, Http2Response, Reader, block, data, headers
 
 KIB = 1024
-ALL_STREAMS = 2**31 - 1
+ALL_STREAMS = frames.ALL_STREAMS
 PING = frames.ping_frame(b"12345678")
 
 
@@ -332,6 +335,28 @@ def test_continue() -> None:
     serve(tell, steps)
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_no_continue_behind_the_head(started: bool) -> None:
+    """RFC 9113 section 8.1: interim responses come before the final one."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        if started:
+            await send(body(b"a", more=True))
+        await receive()
+        await send(body(b"b"))
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, [*POST, (b"expect", b"100-continue")], ended=False))
+        response = client.responses[1]
+        assert response.trailers == []
+        assert len(response.interim) == (not started)
+        await client.send(data(1, b"x", ended=True))
+        assert client.responses[1].content == (b"ab" if started else b"b")
+
+    serve(app, steps)
+
+
 def test_early_hints_and_trailers() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         assert set(scope["extensions"]) == {"http.response.early_hint", "http.response.trailers"}
@@ -475,6 +500,22 @@ def test_one_large_content_goes_out_in_bursts() -> None:
     serve(app, steps)
 
 
+def test_large_content_in_a_later_turn_needs_no_push_of_the_client() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"x", more=True))
+        await turns(3)
+        await send(body(bytes(300 * KIB)))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30))
+        await client.send(headers(1))
+        assert client.responses[1].ended
+
+    serve(app, steps)
+
+
 def test_windows_open_as_the_application_takes() -> None:
     read = asyncio.Event()
 
@@ -510,6 +551,84 @@ def test_content_in_tiny_pieces_takes_no_more_memory_than_its_size() -> None:
 
     app = Held()
     serve(app, steps)
+
+
+def test_empty_content_does_not_widen_the_window_of_an_answer_that_waits() -> None:
+    """The response is complete for its application, which takes nothing any more, but not for the client."""
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, POST, ended=False))
+        await client.send(*[data(1, bytes(16000)), data(1)] * 5)
+        assert client.received().resets == {1: ErrorCode.FLOW_CONTROL_ERROR}
+
+    serve(ignore, steps)
+
+
+@pytest.mark.parametrize("path", ["/" + "a" * 5000, "/"])
+def test_an_answer_of_our_own_without_a_window(path: str) -> None:
+    """Its head is all that can be said, and ends the stream: nobody would ever send the rest."""
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 10}))
+        await client.send(headers(1, [(b":method", b"POST"), *get(path)[1:]], ended=False))
+        await client.pass_time(3.0)
+        response = client.responses[1]
+        assert (response.status, response.content, response.ended) == (414 if len(path) > 1 else 408, b"", True)
+        assert b"content-length" not in dict(response.fields)
+        assert response.reset == ErrorCode.NO_ERROR
+        assert client.context.exchanges == set()
+
+    serve(tell, steps, body_timeout_seconds=1.0)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_trailers_over_a_limit(begun: bool) -> None:
+    """As over HTTP/1: 431, or the end where the client has seen a head."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False))
+        await client.send(data(1, b"x"), headers(1, [(b"x", b"1" * 9000)]))
+        response = client.responses[1]
+        if begun:
+            assert (response.content, response.reset) == (b"a", ErrorCode.PROTOCOL_ERROR)
+        else:
+            assert (response.status, response.ended, response.reset) == (431, True, None)
+            assert received[-1] == {"type": "http.disconnect"}
+            assert client.access_log.lines == [("/", 431, 31)]
+        assert client.context.exchanges == set()
+
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(start())
+        if begun:
+            await send(body(b"a", more=True))
+        while not received or received[-1]["type"] != "http.disconnect":
+            received.append(await receive())
+
+    serve(app, steps)
+
+
+def test_an_application_that_was_answered_for_still_counts() -> None:
+    finish = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await finish.wait()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False))
+        await client.pass_time(3.0)
+        assert client.responses[1].status == 408
+        await client.send(headers(3))
+        assert client.received().resets[3] == ErrorCode.REFUSED_STREAM
+        finish.set()
+        await turns()
+        await client.send(headers(5))
+        assert 5 not in client.received().resets
+
+    serve(app, steps, http2_max_concurrent_streams=1, body_timeout_seconds=1.0)
 
 
 # Resets
@@ -580,11 +699,43 @@ def test_rapid_reset() -> None:
             headers(2 * number + 1) + frames.rst_stream_frame(2 * number + 1, ErrorCode.CANCEL) for number in range(300)
         ]
         await client.send(*attack)
-        assert [code for _, code in client.goaways] == [ErrorCode.ENHANCE_YOUR_CALM]
+        assert client.goaways == [(201, ErrorCode.ENHANCE_YOUR_CALM)] * 2
         assert not client.is_open
         assert client.context.exchanges == set()
         assert len(begun) <= 100
 
+    serve(app, steps)
+
+
+@pytest.mark.parametrize("offence", ["bad requests", "resets"])
+def test_neighbours_of_an_offender_get_their_answers(offence: str) -> None:
+    """Behind a proxy that multiplexes, streams of one connection are requests of many clients."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, get("/neighbour")))
+        if offence == "bad requests":
+            await client.send(*(headers(2 * number + 3, GET[1:]) for number in range(10)))
+            code, last = ErrorCode.PROTOCOL_ERROR, 21
+        else:
+            for number in range(101):
+                stream_id = 2 * number + 3
+                await client.send(headers(stream_id) + frames.rst_stream_frame(stream_id, ErrorCode.CANCEL))
+            code, last = ErrorCode.ENHANCE_YOUR_CALM, 203
+        assert client.goaways == [(last, code)]
+        await client.send(headers(last + 2))
+        assert client.received().resets[last + 2] == ErrorCode.REFUSED_STREAM
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert client.is_open
+        app.answer.set()
+        app.read.set()
+        await turns()
+        assert client.responses[1].content == b"/neighbour"
+        assert not client.is_open
+        assert client.goaways[-1] == (last, code)
+
+    app = Held()
     serve(app, steps)
 
 
@@ -657,6 +808,42 @@ def test_a_response_before_much_content() -> None:
     serve(ignore, steps)
 
 
+# Memory
+
+
+async def _wait(scope: Any, receive: Receive, send: Send) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("app", "conversation"),
+    [
+        pytest.param(ignore, [headers(1)], id="a response"),
+        pytest.param(ignore, [headers(1, POST, ended=False), data(1, ended=True)], id="an early response"),
+        pytest.param(ignore, [headers(1, POST, ended=False), frames.rst_stream_frame(1, 8)], id="and a reset"),
+        pytest.param(ignore, [headers(1, [*POST, (b"content-length", b"99999")], ended=False)], id="much unwanted"),
+        pytest.param(_wait, [headers(1), frames.rst_stream_frame(1, 8)], id="a reset by the client"),
+        pytest.param(_wait, [headers(1), headers(1)], id="a reset by the server"),
+        pytest.param(_wait, [headers(1), data(0)], id="a connection error"),
+    ],
+)
+def test_nothing_is_left_for_the_garbage_collector(app: Application, conversation: list[bytes]) -> None:
+    async def steps(client: Client) -> None:
+        gc.collect()
+        gc.disable()
+        for part in conversation:
+            await client.send(part)
+        client.access_log.records.clear()
+        await client.pass_time(1.0)  # The next tick forgets the clocks of streams that are gone.
+        left = [thing for thing in gc.get_objects() if isinstance(thing, (Exchange, Stream))]
+        assert left == []
+
+    try:
+        serve(app, steps, keepalive_seconds=60.0)
+    finally:
+        gc.enable()
+
+
 # Clocks
 
 
@@ -703,6 +890,54 @@ def test_a_header_block_that_never_ends() -> None:
     serve(app, steps, keepalive_seconds=1.0)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_header_block_whose_first_frame_never_ends(beside: bool) -> None:
+    async def steps(client: Client) -> None:
+        if beside:
+            await client.send(headers(1))
+        for byte in headers(3)[:14]:
+            await client.send(bytes((byte,)))
+            await client.pass_time(0.5)
+        assert client.is_open
+        await client.pass_time(9.5)
+        assert client.goaways == [(1 if beside else 0, ErrorCode.PROTOCOL_ERROR)]
+
+    app = Held()
+    serve(app, steps, keepalive_seconds=60.0)
+
+
+def test_a_header_block_that_is_cut_off_by_the_end_of_the_input() -> None:
+    """It can never be a request, and does not concern those that are."""
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1), headers(3)[:14])
+        client.transport.feed_eof()
+        app.read.set()
+        await client.pass_time(12.0)
+        assert app.disconnected
+        app.answer.set()
+        await turns()
+        assert client.responses[1].ended
+        assert client.transport.closed
+
+    app = Held()
+    serve(app, steps)
+
+
+def test_each_header_block_has_its_own_time() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(frames.frame(frames.HEADERS, frames.FLAG_END_STREAM, 1, block(GET)))
+        for stream_id in range(3, 11, 2):
+            await client.pass_time(6.0)
+            end = frames.frame(frames.CONTINUATION, frames.FLAG_END_HEADERS, stream_id - 2)
+            await client.send(end + frames.frame(frames.HEADERS, frames.FLAG_END_STREAM, stream_id, block(GET)))
+        assert sorted(client.responses) == [1, 3, 5, 7]
+        await client.pass_time(11.5)
+        assert client.goaways == [(7, ErrorCode.PROTOCOL_ERROR)]
+
+    serve(ignore, steps)
+
+
 def test_a_stream_keeps_the_connection_open() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))
@@ -747,6 +982,27 @@ def test_a_window_that_stays_at_zero() -> None:
         assert client.is_open
 
     serve(app, steps, write_timeout_seconds=5.0)
+
+
+def test_a_window_that_stays_at_zero_while_the_client_sends() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(start())
+        await send(body(b"x", more=True))
+        while True:
+            await receive()
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, POST, ended=False), data(1, b"x"))
+        for _ in range(7):
+            await client.pass_time(1.0)
+            if client.received().resets == {}:
+                await client.send(data(1, b"x"))
+        assert client.received().resets == {1: ErrorCode.CANCEL}
+        assert client.is_open
+
+    serve(app, steps, write_timeout_seconds=5.0, body_timeout_seconds=2.0)
 
 
 def test_a_client_that_takes_nothing() -> None:
@@ -923,6 +1179,61 @@ def test_a_client_that_closes_its_sending_side_gets_its_answers() -> None:
     serve(app, steps)
 
 
+@pytest.mark.parametrize("window", ["of the stream", "of the connection"])
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_client_that_closes_its_sending_side_will_not_make_room(window: str, when: str) -> None:
+    ends: list[str] = []
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/small":
+            await respond(send, b"x")
+            return
+        await go.wait()
+        await send(start())
+        try:
+            for _ in range(5):
+                await send(body(bytes(16 * KIB), more=True))
+        except (OSError, asyncio.CancelledError) as error:
+            ends.append(type(error).__name__)
+            raise
+
+    async def steps(client: Client) -> None:
+        size = 100 if window == "of the stream" else ALL_STREAMS
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: size}))
+        await client.send(headers(1), headers(3, get("/small")))
+        if when == "before":
+            go.set()
+            await turns()
+        client.transport.feed_eof()
+        await turns()
+        assert client.responses[3].content == b"x"
+        go.set()
+        await turns()
+        assert client.responses[1].reset == ErrorCode.CANCEL
+        assert len(ends) == 1
+        assert client.context.exchanges == set()
+        assert client.transport.closed
+
+    serve(app, steps)
+
+
+def test_what_the_windows_cover_is_sent_to_a_client_that_closes_its_sending_side() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(500 * KIB))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        client.transport.feed(frames.window_update_frame(0, 2**30) + headers(1))
+        client.transport.feed_eof()
+        await turns(50)
+        assert len(client.responses[1].content) == 500 * KIB
+        assert client.responses[1].ended
+        assert client.transport.closed
+
+    serve(app, steps)
+
+
 def test_a_client_that_goes() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))
@@ -1025,6 +1336,39 @@ def test_upgrade(size: int) -> None:
         await respond(send, f"{scope['http_version']} {scope['path']} {query} [{names}]".encode())
 
     serve(app, steps, begin=b"", negotiate=True)
+
+
+UPGRADE_WITH_SETTINGS = UPGRADE + "HTTP2-Settings: AAQAAAAD\r\n"
+
+
+def test_the_fields_of_an_upgrade() -> None:
+    """The client is whom the last entry of all lines of the proxy names; pieces of cookies become one."""
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await ignore(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        fields = "X-Forwarded-For: 198.51.100.7\r\nCookie: a=1\r\nX-Forwarded-For: 192.0.2.1\r\nCookie: b=2\r\n"
+        await client.send(http1_request("/", fields=UPGRADE_WITH_SETTINGS + fields))
+        (scope,) = scopes
+        assert scope["client"] == ("198.51.100.7", 0)
+        assert [value for name, value in scope["headers"] if name == b"cookie"] == [b"a=1; b=2"]
+
+    serve(app, steps, begin=b"", negotiate=True, forwarded_allow_ips=("192.0.2.1",))
+
+
+def test_fields_of_an_upgrade_that_contradict_each_other() -> None:
+    async def steps(client: Client) -> None:
+        fields = "X-Forwarded-Proto: http\r\nX-Forwarded-Ssl: on\r\nX-Forwarded-Proto: https\r\n"
+        await client.send(http1_request("/", fields=UPGRADE_WITH_SETTINGS + fields))
+        _, _, rest = bytes(client.transport.received).partition(b"\r\n\r\n")
+        reader = Reader()
+        reader.feed(rest)
+        assert (reader.responses[1].status, reader.responses[1].ended) == (400, True)
+
+    serve(ignore, steps, begin=b"", negotiate=True, forwarded_allow_ips=("192.0.2.1",))
 
 
 @pytest.mark.parametrize(

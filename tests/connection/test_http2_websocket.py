@@ -52,6 +52,57 @@ def messages(client: Client, stream_id: int = 1) -> list[websocket.Frame]:
     return websocket.frames_in(client.responses[stream_id].content)
 
 
+def test_empty_content_does_not_widen_the_window_of_a_tunnel_that_is_not_read() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        await client.send(*[data(1, bytes(16000)), data(1)] * 5)
+        assert client.received().resets == {1: ErrorCode.FLOW_CONTROL_ERROR}
+
+    serve(app, steps)
+
+
+def test_a_queue_that_only_grows_is_no_progress() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        for number in range(100):
+            await send({"type": "websocket.send", "text": str(number)})
+            await asyncio.sleep(1.0)
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, CONNECT, ended=False))
+        await client.pass_time(7.0)
+        assert client.received().resets == {1: ErrorCode.CANCEL}
+
+    serve(app, steps, write_timeout_seconds=5.0)
+
+
+def test_room_on_the_connection_is_no_room_for_a_stream_without_a_window() -> None:
+    sent: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        for number in range(100):
+            await send({"type": "websocket.send", "bytes": bytes(16 * KIB)})
+            sent.append(number)
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, CONNECT, ended=False))
+        before = len(sent)
+        connection = client.transport.get_protocol()
+        for _ in range(10):
+            connection.pause_writing()
+            connection.resume_writing()
+            await turns()
+        assert len(sent) == before
+
+    serve(app, steps)
+
+
 def test_extended_connect_is_offered() -> None:
     async def steps(client: Client) -> None:
         assert b"\x00\x08\x00\x00\x00\x01" in client.received().of(frames.SETTINGS)[0].payload

@@ -98,7 +98,13 @@ def test_refused_streams_are_counted(h2c: Gunicorn, bystander: Http2Connection) 
         for number in range(100):
             connection.send(post(2 * number + 1))
         connection.send(b"".join(headers(201 + 2 * number) for number in range(LIMIT + 1)))
-        assert connection.goaway()[1] == CALM
+        while not connection.goaways:
+            connection.receive()
+        assert connection.goaways == [(401, CALM)]
+        connection.send(data(1, b"abc", end_stream=True))
+        assert connection.response(1).body == b"abc", "what runs is finished"
+        connection.send(b"".join(headers(403 + 2 * number) for number in range(1001)))
+        assert connection.goaway() == (401, CALM)
     assert bystander.get().body == b"hello"
 
 

@@ -191,6 +191,8 @@ def test_the_library_over_tls(tls_server: Gunicorn, certificates: Certificates) 
 # Proxies
 
 HAPROXY = """\
+global
+    nbthread 1
 frontend clients
     mode http
     bind 127.0.0.1:PORTPROTO
@@ -224,6 +226,25 @@ def test_haproxy_speaks_http2_to_the_worker(h2c: Gunicorn, tmp_path: Path) -> No
         streams = [client.begin(f"/target/{number}") for number in range(50)]
         for number, stream in enumerate(streams):
             assert client.response(stream).body == b"/target/%d?" % number
+
+
+@needs_haproxy
+def test_a_user_of_haproxy_does_not_end_the_requests_of_others(h2c: Gunicorn, tmp_path: Path) -> None:
+    """All of them share one connection. HAProxy lets a host through that is none, and which the worker resets."""
+    with (
+        in_front_of(h2c, tmp_path) as address,
+        Connection(address) as neighbour,
+        Connection(address) as offender,
+    ):
+        assert offender.get("/hello").body == b"hello"
+        neighbour.send(request("/echo", method="POST", fields="Content-Length: 3\r\n") + b"ab")
+        for number in range(12):
+            with Connection(address) as other:
+                other.send(request("/hello").replace(b"example.org", b"a@b"))
+                assert other.read_response().status in (400, 502), number
+        neighbour.send(b"c")
+        assert neighbour.read_response().body == b"abc"
+        assert offender.get("/hello").body == b"hello"
 
 
 @needs_haproxy

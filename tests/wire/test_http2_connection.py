@@ -9,7 +9,13 @@ import pytest
 from gunicorn_asgi.errors import RemoteProtocolError
 from gunicorn_asgi.settings import HeadLimits, Settings
 from gunicorn_asgi.wire import http2_frames as frames
-from gunicorn_asgi.wire.http2_allowance import MAX_BAD_STREAMS, MAX_CONTROL_FRAMES, MAX_RESETS, PERIOD_SECONDS
+from gunicorn_asgi.wire.http2_allowance import (
+    MAX_BAD_STREAMS,
+    MAX_CONTROL_FRAMES,
+    MAX_LATE_STREAMS,
+    MAX_RESETS,
+    PERIOD_SECONDS,
+)
 from gunicorn_asgi.wire.http2_connection import CONNECTION_WINDOW_BYTES, Endpoint
 from gunicorn_asgi.wire.http2_frames import ErrorCode, Http2Error
 from gunicorn_asgi.wire.http2_request import RequestHead, RequestReader
@@ -33,6 +39,9 @@ class TestStream(Stream):
     def on_queue_sent(self) -> None:
         pass
 
+    def on_closed(self) -> None:
+        pass
+
 
 @dataclass
 class Client:
@@ -50,6 +59,7 @@ class Client:
         )
         self.reader = Reader()
         self.now = 1000.0
+        self.answer_has_begun = False
         self.endpoint.begin()
 
     def send(self, *parts: bytes) -> "Client":
@@ -93,14 +103,18 @@ class Client:
     def on_content(self, stream: TestStream, content: bytes, ended: bool) -> None:
         self.events.append(("content", stream.id, content, ended))
 
+    def on_refused_trailers(self, stream: TestStream, error: RemoteProtocolError) -> bool:
+        self.events.append(("refused trailers", stream.id, error.status, error.reason))
+        return not self.answer_has_begun
+
     def on_stream_reset(self, stream: TestStream) -> None:
         self.events.append(("reset", stream.id))
 
-    def on_stream_end(self, stream: TestStream) -> None:
-        self.events.append(("end", stream.id))
-
     def on_stream_error(self, reason: str) -> None:
         self.events.append(("error", reason))
+
+    def on_offence(self, reason: str) -> None:
+        self.events.append(("offence", reason))
 
     def on_ping_ack(self, payload: bytes) -> None:
         self.events.append(("ping ack", payload))
@@ -191,6 +205,15 @@ def test_padding_and_priority(cut: Cut) -> None:
     assert client.heads[1] == client.heads[3] == client.heads[5]
 
 
+@pytest.mark.parametrize(("whole", "block_of"), [(headers(3), 3), (data(1, b"abcdefgh"), 0)])
+def test_a_frame_that_has_come_in_part(whole: bytes, block_of: int) -> None:
+    """It is a header block from the end of its head on."""
+    client = connected().send(headers(1, POST, ended=False))
+    for number, byte in enumerate(whole, 1):
+        client.send(bytes((byte,)))
+        assert client.endpoint.coming_block == (block_of if 9 <= number < len(whole) else 0)
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 8])
 def test_continuations(pieces: int, cut: Cut) -> None:
     whole = block([*GET, (b"x", b"1" * 100)])
@@ -198,10 +221,10 @@ def test_continuations(pieces: int, cut: Cut) -> None:
     first, *rest = [whole[start : start + size] for start in range(0, len(whole), size)]
     client = connected(cut=cut)
     client.send(frames.frame(frames.HEADERS, frames.FLAG_END_STREAM, 1, first))
-    assert client.endpoint.in_header_block
+    assert client.endpoint.coming_block == 1
     for index, piece in enumerate(rest):
         client.send(continuation(1, piece, ended=index == len(rest) - 1))
-    assert not client.endpoint.in_header_block
+    assert client.endpoint.coming_block == 0
     assert client.events == [("request", 1, True)]
     assert (b"x", b"1" * 100) in client.heads[1][4]
 
@@ -317,11 +340,17 @@ def test_a_malformed_field_out_of_the_table_is_still_malformed() -> None:
     assert client.events == [("error", "bad-field"), ("error", "bad-field"), ("request", 5, True)]
 
 
-def test_many_bad_streams_end_the_connection() -> None:
-    client = connected()
-    for number in range(MAX_BAD_STREAMS - 1):
+def test_many_bad_streams_are_the_last() -> None:
+    client = connected().send(headers(1))
+    for number in range(1, MAX_BAD_STREAMS):
         client.send(headers(2 * number + 1, GET[1:]))
-    assert client.error(headers(99, GET[1:])) == (ErrorCode.PROTOCOL_ERROR, "too-many-bad-streams")
+    assert client.received().goaways == []
+    client.send(headers(99, GET[1:]), headers(101))
+    assert client.received().goaways == [(99, ErrorCode.PROTOCOL_ERROR)]
+    assert client.events[-1] == ("offence", "too-many-bad-streams")
+    assert client.received().resets[101] == ErrorCode.REFUSED_STREAM
+    client.answer(1)
+    assert client.received().responses[1].ended
 
 
 @pytest.mark.parametrize(
@@ -472,6 +501,24 @@ def test_bad_trailers(bytes_: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("trailers", "reason"),
+    [
+        ([(b"x%d" % number, b"") for number in range(101)], "too-many-trailers"),
+        ([(b"x", b"1" * 9000)], "field-too-large"),
+        ([(b"x", b"1" * 400)] * 20, "trailers-too-large"),
+    ],
+)
+@pytest.mark.parametrize("answer_has_begun", [False, True])
+def test_trailers_over_a_limit(trailers: list[tuple[bytes, bytes]], reason: str, answer_has_begun: bool) -> None:
+    client = connected(Settings(http2_max_header_list_bytes=9100 if reason == "field-too-large" else 5000))
+    client.answer_has_begun = answer_has_begun
+    client.send(headers(1, POST, ended=False), headers(1, trailers), headers(3))
+    assert ("refused trailers", 1, 431, reason) in client.events
+    assert client.received().resets == ({1: ErrorCode.PROTOCOL_ERROR} if answer_has_begun else {})
+    assert client.events[-1] == ("request", 3, True)
+
+
+@pytest.mark.parametrize(
     "frames_",
     [
         [data(1, b"abcd")],
@@ -515,6 +562,28 @@ def test_the_window_of_a_stream_is_given_back_when_its_content_is_taken() -> Non
     assert (update.stream_id, update.payload) == (1, (16384 + 16000 + 201 + 1000).to_bytes(4, "big"))
 
 
+@pytest.mark.parametrize("empty", [data(1), data(1, padding=0), data(1, padding=255)])
+def test_what_is_empty_gives_back_nothing_that_was_not_taken(empty: bytes) -> None:
+    client = connected().send(headers(1, POST, ended=False), *[data(1, bytes(16000))] * 3, *[empty] * 50)
+    assert [frame for frame in client.received().of(frames.WINDOW_UPDATE) if frame.stream_id] == []
+    client.send(data(1, bytes(16000)), data(1, bytes(16000)))
+    assert client.received().resets == {1: ErrorCode.FLOW_CONTROL_ERROR}
+
+
+def test_padding_is_given_back_at_once() -> None:
+    client = connected().send(headers(1, POST, ended=False), *[data(1, b"x", padding=255)] * 129)
+    (update,) = [frame for frame in client.received().of(frames.WINDOW_UPDATE) if frame.stream_id]
+    assert (update.stream_id, update.payload) == (1, (128 * 256).to_bytes(4, "big"))
+
+
+def test_an_empty_end_needs_no_window() -> None:
+    """Section 6.9.1, where a smaller window has made it negative."""
+    client = connected(Settings(http2_initial_window_bytes=100)).send(headers(1, POST, ended=False))
+    client.send(data(1, bytes(200)), frames.SETTINGS_ACK, data(1, ended=True))
+    assert client.received().resets == {}
+    assert client.events[-1] == ("content", 1, b"", True)
+
+
 def test_more_than_the_window_of_a_stream() -> None:
     client = connected().send(headers(1, POST, ended=False), headers(3, POST, ended=False))
     client.send(*[data(1, bytes(16384))] * 3, data(1, bytes(16383)))
@@ -547,7 +616,7 @@ def test_what_comes_for_an_answered_request_is_not_given_to_anybody() -> None:
     client.answer(1)
     client.events.clear()
     client.send(data(1, b"ab"), data(1, b"", ended=True))
-    assert client.events == [("end", 1)]
+    assert client.events == []
     assert client.endpoint.streams.state_of(1) is StreamState.CLOSED
 
 
@@ -627,7 +696,33 @@ def test_resets(attack: Callable[[int], bytes]) -> None:
     client = connected()
     for number in range(MAX_RESETS):
         client.send(attack(number))
-    assert client.error(attack(MAX_RESETS)) == (ErrorCode.ENHANCE_YOUR_CALM, "too-many-resets")
+    assert client.received().goaways == []
+    client.send(attack(MAX_RESETS))
+    assert client.received().goaways == [(2 * MAX_RESETS + 1, ErrorCode.ENHANCE_YOUR_CALM)]
+    assert client.events[-1] == ("offence", "too-many-resets")
+
+
+def test_a_client_that_goes_on_behind_the_goaway_is_cut_off() -> None:
+    """A few resets are allowed: its users go on leaving pages whose requests still run."""
+    client = connected().send(headers(1))
+    for number in range(1, MAX_RESETS + 2):
+        client.send(_reset_by_client(number))
+    client.send(*[frames.rst_stream_frame(3, ErrorCode.CANCEL)] * MAX_RESETS)
+    assert list(client.endpoint.streams.open) == [1]
+    assert client.error(frames.rst_stream_frame(3, ErrorCode.CANCEL)) == (
+        ErrorCode.ENHANCE_YOUR_CALM,
+        "too-many-resets",
+    )
+
+
+def test_endless_requests_behind_the_last_goaway() -> None:
+    client = connected().send(headers(1))
+    client.endpoint.refuse_further(ErrorCode.NO_ERROR)
+    for number in range(1, MAX_LATE_STREAMS + 1):
+        client.send(headers(2 * number + 1))
+    assert list(client.endpoint.streams.open) == [1]
+    late = headers(2 * MAX_LATE_STREAMS + 3)
+    assert client.error(late) == (ErrorCode.ENHANCE_YOUR_CALM, "too-many-late-streams")
 
 
 def test_resets_are_forgotten() -> None:
@@ -710,6 +805,16 @@ def test_windows_that_grow_too_large() -> None:
     assert client.error(too_large)[0] is ErrorCode.FLOW_CONTROL_ERROR
     too_large = frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 2**31})
     assert connected().error(too_large)[0] is ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_the_last_of_many_windows_in_one_frame_counts() -> None:
+    """What lies between them would be work for all streams, 2700 times a frame."""
+    values = [frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: size})[9:] for size in (0, 2**31 - 1, 7)]
+    client = connected().send(headers(1), frames.window_update_frame(1, 1))
+    client.send(frames.frame(frames.SETTINGS, 0, 0, b"".join(values)))
+    assert (client.endpoint.sender.initial_window, client.stream(1).send_window) == (7, 8)
+    too_large = frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 2**31})[9:]
+    assert client.error(frames.frame(frames.SETTINGS, 0, 0, too_large + values[0]))[0] is ErrorCode.FLOW_CONTROL_ERROR
 
 
 def test_a_window_update_of_0() -> None:

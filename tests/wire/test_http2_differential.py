@@ -66,6 +66,9 @@ class EndpointStream(Stream):
     def on_queue_sent(self) -> None:
         pass
 
+    def on_closed(self) -> None:
+        pass
+
 
 class Ours:
     """Our endpoint."""
@@ -132,10 +135,13 @@ class Ours:
     def on_stream_reset(self, stream: EndpointStream) -> None:
         self._events.append(("reset", stream.id))
 
-    def on_stream_end(self, stream: EndpointStream) -> None:
+    def on_stream_error(self, reason: str) -> None:
         pass
 
-    def on_stream_error(self, reason: str) -> None:
+    def on_refused_trailers(self, stream: EndpointStream, error: RemoteProtocolError) -> bool:
+        return False
+
+    def on_offence(self, reason: str) -> None:
         pass
 
     def on_ping_ack(self, payload: bytes) -> None:

@@ -19,6 +19,7 @@ from gunicorn_asgi.wire.http2_hpack import (
     HpackError,
     encode_integer,
 )
+from gunicorn_asgi.wire.http2_response import Http2ResponseEncoder
 
 DATE_21 = b"Mon, 21 Oct 2013 20:13:21 GMT"
 DATE_22 = b"Mon, 21 Oct 2013 20:13:22 GMT"
@@ -426,3 +427,21 @@ def test_a_changed_path_is_what_decoding_finds(
                 short.decode(block)
     if not fields and not inserted and all(1 < len(path) < 60 for path in paths):
         assert taken >= len(paths) - 2
+
+
+def test_what_is_repeated_in_responses_becomes_shorter() -> None:
+    """Also beside a field that each response has of its own, which stays plain."""
+    encoder = Http2ResponseEncoder(b"a-server-with-a-name")
+    encoder.set_date(b"Fri, 27 Nov 2026 22:45:52 GMT")
+    fields = ((b"content-type", b"application/x-never-seen"), (b"x-frame-options", b"a-value-never-seen"))
+    block, sizes = b"", []
+    for number in range(10, 15):
+        own = (b"etag", b"%d-abcdefghijklmnopqrstuvwxyz" % number)
+        block, _, _ = encoder.encode(200, (*fields, own))
+        assert HeaderDecoder(max_list_bytes=65536).decode(block)[-3:] == [*fields, own]
+        assert own[1] in block
+        sizes.append(len(block))
+    assert sizes[1:] == [sizes[1]] * 4
+    assert sizes[1] < sizes[0] - 15
+    assert b"a-server-with-a-name" not in block
+    assert b"Nov" not in block

@@ -20,6 +20,9 @@ class Waiting(Stream):
     def on_queue_sent(self) -> None:
         self.sent = True
 
+    def on_closed(self) -> None:
+        pass
+
 
 class Server:
     def __init__(self, burst: int = BURST) -> None:
@@ -152,6 +155,17 @@ def test_content_waits_for_the_window_of_its_stream() -> None:
     assert stream.state is StreamState.CLOSED
 
 
+def test_a_window_that_opens_again_and_again_gives_no_second_turn() -> None:
+    server = Server(burst=2**30)
+    first, second = server.stream(1), server.stream(3)
+    server.sender.send_response(first, HEAD, bytes(DEFAULT_WINDOW_BYTES), False)
+    server.sender.send_response(second, HEAD, bytes(40 * KIB), True)
+    for _ in range(100):
+        server.sender.set_initial_window(0)
+        server.sender.set_initial_window(DEFAULT_WINDOW_BYTES)
+    assert list(server.streams.ready) == [3]
+
+
 def test_content_waits_for_the_window_of_the_connection() -> None:
     server = Server(burst=2**30)
     first, second = server.stream(1), server.stream(3)
@@ -233,6 +247,7 @@ def test_what_is_queued_for_a_reset_stream_is_dropped() -> None:
     server.sender.send_response(first, HEAD, bytes(DEFAULT_WINDOW_BYTES + 10), True)
     server.sender.send_response(second, HEAD, bytes(10), True)
     server.streams.reset(1, StreamState.RESET_BY_CLIENT)
+    assert list(server.streams.ready) == [3], "kept until the connection has room"
     server.sent()
     server.sender.on_window_update(None, 100)
     server.sender.pump()
