@@ -31,6 +31,11 @@ There are three ways to give an option, and what the operator sets wins:
    `worker_class = gunicorn_asgi.Worker.configure(ws_ping_interval=10)`;
 3. the Gunicorn setting that says the same, and then the default.
 
+In the environment an empty `{prefix}FORWARDED_ALLOW_IPS` trusts nobody. Kubernetes sets `{prefix}PORT=tcp://...`,
+`{prefix}SERVICE_HOST` and more where a service is called `gunicorn-asgi`; these are not looked at. In an `env_file`
+options have no effect, since they are read before it. Passwords, and values of unknown names that look like one, are
+never shown in a message.
+
 What cannot be honoured is refused when Gunicorn starts, with exit code 1 and one line that names the setting, its value
 and what to do. To find out before:
 

@@ -11,6 +11,7 @@ from typing import Any
 from gunicorn.app.wsgiapp import WSGIApplication
 from gunicorn.errors import AppImportError
 
+from .errors import SettingsError
 from .workers import Worker
 
 
@@ -38,11 +39,26 @@ class CheckingApplication(WSGIApplication):  # type: ignore[misc]  # Gunicorn sh
     def _check(self) -> None:
         os.environ.update(self.cfg.env)
         log = self.cfg.logger_class(self.cfg)
-        worker_class: Any = self.cfg.worker_class
+        worker_class = self._worker_class()
         if hasattr(worker_class, "check_config"):
             worker_class.check_config(self.cfg, log)
         if issubclass(worker_class, Worker):
             worker_class.check_application(self.load, log)
+
+    def _worker_class(self) -> Any:
+        try:
+            worker_class = self.cfg.worker_class
+        except SettingsError:
+            raise
+        except RuntimeError as error:  # Gunicorn's message holds a traceback, of the exception that it was raised in.
+            raise self._not_found(error.__context__ or error) from None
+        if not isinstance(worker_class, type):  # For a name that the module lacks, Gunicorn gives back the text.
+            raise self._not_found("there is no such class in its module")
+        return worker_class
+
+    def _not_found(self, reason: object) -> SettingsError:
+        name = self.cfg.settings["worker_class"].get()
+        return SettingsError(f"worker_class={name!r} cannot be imported: {reason}; use 'gunicorn_asgi.Worker'")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ def _call_factory(loaded: Any) -> Any:
 def _as_asgi3(app: Any, interface: Interface, wsgi_threads: int) -> Application:
     if interface == "auto":
         interface = _interface_of(app)
+    else:
+        _check_interface(app, interface)
     if interface == "wsgi":
         try:
             from a2wsgi import WSGIMiddleware
@@ -78,7 +80,7 @@ def _interface_of(app: Any) -> Interface:
 
     An ASGI 3 application may also be a plain function that returns an awaitable.
     """
-    if _takes(app, 3):
+    if _takes(app, 3) is not False:
         return "asgi3"
     if _takes(app, 1):
         return "asgi2"
@@ -90,16 +92,33 @@ def _interface_of(app: Any) -> Interface:
     return "asgi3"
 
 
+_CALLED_WITH: Final = {
+    "asgi3": (3, "scope, receive and send"),
+    "asgi2": (1, "the scope"),
+    "wsgi": (2, "environ and start_response"),
+}
+
+
+def _check_interface(app: Any, interface: Interface) -> None:
+    """Raises SettingsError where every call of the application would fail."""
+    count, arguments = _CALLED_WITH[interface]
+    if _takes(app, count) is False or (interface != "asgi3" and inspect.iscoroutinefunction(app)):
+        raise SettingsError(
+            f"interface={interface!r}: the application {app!r} cannot be called with {arguments}; "
+            "remove the option, or name another application"
+        )
+
+
 def _is_factory(app: Any) -> bool:
-    return callable(app) and _takes(app, 0) and not _takes(app, 3)
+    return callable(app) and _takes(app, 0) is True and _takes(app, 3) is False
 
 
-def _takes(app: Any, count: int) -> bool:
-    """Whether `app` can be called with `count` positional arguments; only 3 where nobody can tell."""
+def _takes(app: Any, count: int) -> bool | None:
+    """Whether `app` can be called with `count` positional arguments; None where nobody can tell."""
     try:
         inspect.signature(app).bind(*range(count))
     except ValueError:  # Made in C, without a signature.
-        return count == 3
+        return None
     except TypeError:
         return False
     return True

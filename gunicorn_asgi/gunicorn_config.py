@@ -5,7 +5,6 @@ settings, and these over the defaults.
 """
 
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -14,12 +13,15 @@ from typing import Any, Final, Literal
 from gunicorn.config import Config
 
 from . import options
+from .asgi_types import Field
 from .errors import SettingsError
 from .gunicorn_settings import REFUSED_WHEN_ON, WARNED_WHEN_CHANGED
-from .options import NO_EFFECT, OPTIONS, SILENT
+from .option_kinds import MAX_BYTES, SECONDS, Kind, whole
+from .options import NO_EFFECT, OPTIONS, SILENT, shown
 from .proxy import TrustedProxies
 from .settings import HeadLimits, Settings, TlsOptions
 from .tls import server_context
+from .wire.headers import TOKEN
 
 _DEFAULT_CONNECTIONS: Final = 1000
 """Of Gunicorn's worker_connections, which it documents as of no effect on ASGI workers."""
@@ -32,18 +34,21 @@ class WorkerConfig:
     Nothing is checked before `plan` is called, so that every mistake is reported in the same way.
     """
 
-    __slots__ = ("_cfg", "_environment", "_given", "_source")
+    __slots__ = ("_cfg", "_environment", "_given", "_ignored", "_source")
 
     def __init__(self, cfg: Config, given: Mapping[str, Any], source: str, environment: Mapping[str, str]) -> None:
         """`given` are the options of a worker class; `source` names it in errors.
 
-        Raises SettingsError for what the environment sets and nobody knows.
+        Raises SettingsError where they are no mapping, and for what the environment sets and nobody knows.
         """
+        if not isinstance(given, Mapping):
+            raise SettingsError(f"{source}={given!r}: expected a dictionary of options")
         for name, value in (
             ("_cfg", cfg),
-            ("_given", dict(given)),
+            ("_given", _with_own_lists(given)),
             ("_source", source),
             ("_environment", options.from_environment(environment)),
+            ("_ignored", options.without_effect(environment)),
         ):
             object.__setattr__(self, name, value)
 
@@ -52,11 +57,15 @@ class WorkerConfig:
 
     def __getattr__(self, name: str) -> Any:
         if name in self._environment:
-            return self._environment[name]
+            value = self._environment[name]
+            return list(value) if isinstance(value, tuple) else value
+        if name not in self._given and name in OPTIONS:
+            value = _from_gunicorn(self._cfg).get(name, OPTIONS[name].default)
+            if not isinstance(value, tuple):
+                return value
+            self._given[name] = list(value)  # What is appended to it has to stay.
         if name in self._given:
             return self._given[name]
-        if name in OPTIONS:
-            return _from_gunicorn(self._cfg).get(name, OPTIONS[name].default)
         if name in NO_EFFECT or name in SILENT:
             return None
         raise AttributeError(f"there is no option {name!r}")
@@ -66,7 +75,7 @@ class WorkerConfig:
         other = object.__new__(WorkerConfig)
         for name in self.__slots__:
             object.__setattr__(other, name, getattr(self, name))
-        object.__setattr__(other, "_given", dict(self._given))
+        object.__setattr__(other, "_given", _with_own_lists(self._given))
         return other
 
     def given(self) -> dict[str, Any]:
@@ -81,13 +90,21 @@ class WorkerConfig:
     def warnings(self) -> list[str]:
         """What was given and has no effect."""
         return [
-            f"{self._source}: {name}={value!r} has no effect; {NO_EFFECT[name]}"
-            for name, value in self._given.items()
-            if name in NO_EFFECT and value is not None and not (name == "ssl_version" and value == _TLS)
+            *self._ignored,
+            *(
+                f"{self._source}: {name}={value!r} has no effect; {NO_EFFECT[name]}"
+                for name, value in self._given.items()
+                if name in NO_EFFECT and value is not None and not (name == "ssl_version" and value == _TLS)
+            ),
         ]
 
 
 _TLS: Final = ssl.PROTOCOL_TLS_SERVER
+
+
+def _with_own_lists(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with lists that can be edited, of which no other worker knows."""
+    return {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in given.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +140,8 @@ def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
         raise SettingsError(f"protocol={protocol!r} is not served by this worker; use 'http' on both sides")
     given = config.given()
     values = {**_from_gunicorn(cfg), **given}
+    for name, kind in _OTHER_NUMBERS.items():
+        _check_number(cfg, name, kind)
 
     def value(name: str) -> Any:
         return values.get(name, OPTIONS[name].default)
@@ -150,7 +169,9 @@ def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
         context_factory=value("ssl_context_factory"),
     )
     if not tls.is_on and (alone := [name for name in given if name.startswith("ssl_") and given[name]]):
-        raise SettingsError(f"{alone[0]}={given[alone[0]]!r} without a certificate; set ssl_certfile too, or remove it")
+        raise SettingsError(
+            f"{alone[0]}={shown(alone[0], given[alone[0]])} without a certificate; set ssl_certfile too, or remove it"
+        )
     settings = Settings(**fields, websockets=value("ws") != "none" and value("interface") != "wsgi")
     TrustedProxies(settings)  # Raises for addresses that are none.
     return WorkerPlan(
@@ -169,7 +190,7 @@ def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
 
 
 def _from_gunicorn(cfg: Config) -> dict[str, Any]:
-    """The options that Gunicorn's settings set."""
+    """The options that Gunicorn's settings set. Raises SettingsError for values that are none."""
     values = {
         "timeout_keep_alive": cfg.keepalive,
         "timeout_graceful_shutdown": cfg.graceful_timeout,
@@ -177,11 +198,11 @@ def _from_gunicorn(cfg: Config) -> dict[str, Any]:
         "limit_max_requests": cfg.max_requests,
         "limit_max_requests_jitter": cfg.max_requests_jitter,
         "forwarded_allow_ips": _addresses(cfg.forwarded_allow_ips),
-        "root_path": options.read("root_path", _since(cfg, "root_path", "") or "", "Gunicorn's settings"),
+        "root_path": _since(cfg, "root_path", "") or "",
         "loop": _since(cfg, "asgi_loop", "auto"),
         "lifespan": _since(cfg, "asgi_lifespan", "auto"),
         "http2": "h2" in _since(cfg, "http_protocols", ()),
-        "ws_max_size": _since(cfg, "websocket_max_message_size", OPTIONS["ws_max_size"].default) or sys.maxsize,
+        "ws_max_size": _since(cfg, "websocket_max_message_size", OPTIONS["ws_max_size"].default) or MAX_BYTES,
         "ssl_certfile": cfg.certfile,
         "ssl_keyfile": cfg.keyfile,
         "ssl_ca_certs": cfg.ca_certs,
@@ -192,7 +213,7 @@ def _from_gunicorn(cfg: Config) -> dict[str, Any]:
         values["http"] = "h11"
     if cfg.worker_connections != _DEFAULT_CONNECTIONS:
         values["max_connections"] = cfg.worker_connections
-    return values
+    return {name: options.read_setting(name, value) for name, value in values.items()}
 
 
 def _other_fields(cfg: Config) -> dict[str, Any]:
@@ -202,12 +223,9 @@ def _other_fields(cfg: Config) -> dict[str, Any]:
         "timeout_seconds": cfg.timeout,
         "heartbeat_seconds": min(1.0, cfg.timeout / 4) if cfg.timeout else 1.0,
         "executor_threads": cfg.threads if cfg.threads > 1 else None,
-        "secure_scheme_headers": tuple(
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in cfg.secure_scheme_headers.items()
-        ),
+        "secure_scheme_headers": _scheme_headers(cfg.secure_scheme_headers),
         "forwarder_headers": tuple(
-            name.strip().lower().encode("latin-1")
+            _field_name("forwarder_headers", name)
             for name in _since(cfg, "forwarder_headers", ("SCRIPT_NAME", "PATH_INFO"))
         ),
         "header_map": cfg.header_map,
@@ -222,6 +240,46 @@ def _other_fields(cfg: Config) -> dict[str, Any]:
     }
 
 
+_OTHER_NUMBERS: Final[Mapping[str, Kind]] = {
+    "timeout": SECONDS,
+    "graceful_timeout": SECONDS,
+    "threads": whole(0, 10_000),
+    "http2_max_concurrent_streams": whole(1),
+    "http2_max_header_list_size": whole(),
+}
+"""What numbers may be that Gunicorn does not limit and no option overrides."""
+
+
+def _check_number(cfg: Config, name: str, kind: Kind) -> None:
+    if name not in cfg.settings:
+        return
+    value = cfg.settings[name].get()
+    try:
+        kind.read(value)
+    except (ValueError, TypeError):
+        raise SettingsError(f"{name}={value!r}: expected {kind.expected}") from None
+
+
+def _scheme_headers(headers: Mapping[Any, Any]) -> tuple[Field, ...]:
+    fields = []
+    for name, value in headers.items():
+        if not isinstance(value, str) or not value.isascii():
+            raise SettingsError(
+                f"secure_scheme_headers: {name!r}: {value!r} names no scheme; expected text, such as 'https'"
+            )
+        fields.append((_field_name("secure_scheme_headers", name), value.encode("ascii")))
+    return tuple(fields)
+
+
+def _field_name(setting: str, name: object) -> bytes:
+    """Lower-case."""
+    if isinstance(name, str) and name.isascii():
+        encoded = name.strip().lower().encode("ascii")
+        if TOKEN(encoded):
+            return encoded
+    raise SettingsError(f"{setting}: {name!r} is no name of a header; correct or remove it")
+
+
 def _head_limits(cfg: Config, head_bytes: int = HeadLimits().head_bytes) -> HeadLimits:
     return HeadLimits(
         request_line_bytes=cfg.limit_request_line,
@@ -231,16 +289,22 @@ def _head_limits(cfg: Config, head_bytes: int = HeadLimits().head_bytes) -> Head
     )
 
 
-def warnings_of(cfg: Config, config: WorkerConfig) -> list[str]:
+def warnings_of(cfg: Config, config: WorkerConfig, plan: WorkerPlan) -> list[str]:
     """What the operator should know of settings that were given: one line each."""
     lines = config.warnings()
     for name, remark in WARNED_WHEN_CHANGED.items():
         if name in cfg.settings and cfg.settings[name].get() != cfg.settings[name].default:
             lines.append(f"{name}={cfg.settings[name].get()!r}: {remark}")
-    if "*" in _addresses(cfg.forwarded_allow_ips) and (open_to := _binds_beyond_loopback(cfg)):
+    settings = plan.settings
+    if settings.proxy_headers and "*" in settings.forwarded_allow_ips and (open_to := _binds_beyond_loopback(cfg)):
         lines.append(
             f"forwarded_allow_ips='*' with bind={open_to!r}: every client can choose the address it seems to come "
             "from; name the proxies instead"
+        )
+    if settings.http2 and not plan.tls.is_on and settings.http2_cleartext == "off":
+        lines.append(
+            "HTTP/2 is asked for (http2, or http_protocols) and offered over TLS only; "
+            "set certfile and keyfile, or use http2_cleartext or gunicorn_asgi.H2CWorker"
         )
     graceful = config.given().get("timeout_graceful_shutdown")
     if graceful is not None and graceful > cfg.graceful_timeout:
@@ -260,6 +324,11 @@ def ssl_context_from(cfg: Config, tls: TlsOptions, config: object = None) -> ssl
     hook = cfg.settings["ssl_context"]
     if hook.get() is hook.default:
         return server_context(tls, None, config)
+    if not tls.is_on:
+        raise SettingsError(
+            f"ssl_context={hook.get()!r} asks for TLS without a certificate; set certfile and keyfile, "
+            "use the option ssl_context_factory instead, or remove it"
+        )
     return server_context(tls, lambda default: cfg.ssl_context(cfg, default), config)
 
 

@@ -59,7 +59,13 @@ GUNICORN_SETTINGS: Final[Mapping[str, tuple[Fate, str]]] = {
     # Proxies.
     "forwarded_allow_ips": (_H, "Peers whose forwarding headers are believed: addresses, networks or `*`."),
     "secure_scheme_headers": (_H, "Headers that say https; a contradiction is answered with 400."),
-    "forwarder_headers": (_H, "Which of SCRIPT_NAME and PATH_INFO a trusted proxy may set."),
+    "forwarder_headers": (
+        _H,
+        (
+            "Headers with an underscore that a trusted proxy may send. SCRIPT_NAME becomes `root_path` of the scope; "
+            "PATH_INFO is a header like others and changes no path."
+        ),
+    ),
     "header_map": (_H, "What becomes of headers with an underscore: `drop`, `refuse` (400) or `dangerous`."),
     "proxy_protocol": (_H, "PROXY protocol: `off`, `v1`, `v2` or `auto`; before TLS too."),
     "proxy_allow_ips": (_H, "Peers that may speak the PROXY protocol."),

@@ -199,7 +199,7 @@ class Listeners:
                 self._resume()
 
     def _count(self) -> int:
-        return len(self._context.connections) + len(self._opening)
+        return self._context.socket_count + len(self._opening)
 
     def _empty_queue(self, sock: socket.socket) -> None:
         # Behind it the kernel drops the first packet of a new connection, which the client sends again, to another.

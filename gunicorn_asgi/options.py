@@ -5,7 +5,8 @@ its own. The table is data: `gunicorn_config.py` applies it, and the documentati
 """
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -14,12 +15,13 @@ from .errors import SettingsError
 from .option_kinds import (
     CALLABLE,
     CERT_REQS,
+    COROUTINE_FUNCTION,
     FLAG,
     HEADERS,
     LEVEL,
     LOOP,
-    NAMES,
     PATH,
+    PEERS,
     POSITIVE_SECONDS,
     ROOT_PATH,
     SECONDS,
@@ -108,7 +110,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         Option("proxy_headers", FLAG, True, "Believe X-Forwarded-* of trusted proxies.", "proxy_headers"),
         Option(
             "forwarded_allow_ips",
-            optional(NAMES),
+            PEERS,
             None,
             "Trusted proxies: addresses, networks or `*`.",
             "forwarded_allow_ips",
@@ -278,7 +280,10 @@ OPTIONS: Final[Mapping[str, Option]] = {
             origin=_OURS,
         ),
         Option(
-            "callback_notify", optional(CALLABLE), None, "Coroutine function, called every `timeout_notify` seconds."
+            "callback_notify",
+            optional(COROUTINE_FUNCTION),
+            None,
+            "Coroutine function, called every `timeout_notify` seconds.",
         ),
         Option("timeout_notify", optional(POSITIVE_SECONDS), None, "None for half of Gunicorn's `timeout`."),
         # TLS: each one switches it on.
@@ -321,6 +326,19 @@ SILENT: Final = frozenset(("use_colors", "timeout_worker_healthcheck"))
 
 KNOWN: Final = frozenset((*OPTIONS, *NO_EFFECT, *SILENT))
 
+_NAMES_A_SECRET: Final = re.compile("pass|pwd|secret|token|key|credential", re.IGNORECASE).search
+
+_OF_KUBERNETES: Final = re.compile(
+    r"SERVICE_(HOST|PORT|PORT_\w+)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?"
+).fullmatch
+"""What Kubernetes puts into every container, behind the prefix, for a service that is called gunicorn-asgi."""
+
+
+def shown(name: object, value: object) -> str:
+    """`value` for a message, unless it is a secret, or that of an unknown name that may be meant for one."""
+    is_secret = _NAMES_A_SECRET(str(name)) is not None and (name not in KNOWN or name == "ssl_keyfile_password")
+    return "..." if is_secret else repr(value)
+
 
 def read(name: str, value: Any, source: str) -> Any:
     """The value of the option `name` as its kind reads it.
@@ -331,14 +349,23 @@ def read(name: str, value: Any, source: str) -> Any:
     try:
         return option.kind.read(value)
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise SettingsError(_refusal(option, value, source)) from None
+        raise SettingsError(f"{source}: {_refusal(option, value)}") from None
 
 
-def check_name(name: str, source: str) -> None:
+def read_setting(name: str, value: Any) -> Any:
+    """The value of the Gunicorn setting that the option `name` overrides. Raises SettingsError for one that is none."""
+    option = OPTIONS[name]
+    try:
+        return option.kind.read(value)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise SettingsError(f"{option.setting}={value!r}: expected {option.kind.expected}") from None
+
+
+def check_name(name: object, source: str) -> None:
     """Raises SettingsError for a name that is no option, with the nearest that is one."""
     if name in KNOWN:
         return
-    nearest = difflib.get_close_matches(name, sorted(KNOWN), 1)
+    nearest = difflib.get_close_matches(str(name), sorted(KNOWN), 1)
     remedy = f"did you mean {nearest[0]!r}?" if nearest else "remove it, or see docs/settings.md for all options"
     raise SettingsError(f"{source}: there is no option {name!r}; {remedy}")
 
@@ -346,24 +373,34 @@ def check_name(name: str, source: str) -> None:
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """The options that `GUNICORN_ASGI_*` sets, read. Raises SettingsError for names and values that are none."""
     given = {}
-    for variable, text in sorted(environment.items()):
-        if not variable.startswith(ENVIRONMENT_PREFIX):
-            continue
-        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+    for variable, name, text in _variables(environment):
+        check_name(name, f"environment variable {variable}={shown(name, text)}")
         if name in OPTIONS:
             given[name] = read(name, text, f"environment variable {variable}")
-        elif name in NO_EFFECT or name in SILENT:
-            raise SettingsError(
-                f"environment variable {variable}={text!r} has no effect; "
-                f"remove it{f' and {NO_EFFECT[name]}' if name in NO_EFFECT else ''}"
-            )
-        else:
-            check_name(name, f"environment variable {variable}={text!r}")
     return given
 
 
-def _refusal(option: Option, value: Any, source: str) -> str:
-    what = f"{source}: {option.name}={value!r}"
+def without_effect(environment: Mapping[str, str]) -> list[str]:
+    """What `GUNICORN_ASGI_*` sets and Gunicorn decides: one line each, with what to use instead."""
+    return [
+        f"environment variable {variable}={text!r} has no effect; {NO_EFFECT[name]}"
+        for variable, name, text in _variables(environment)
+        if name in NO_EFFECT
+    ]
+
+
+def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Variables with our prefix, the names of their options, and their texts."""
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if not _OF_KUBERNETES(name) or (name == "PORT" and "://" not in text):
+            yield variable, name.lower(), text
+
+
+def _refusal(option: Option, value: Any) -> str:
+    what = f"{option.name}={shown(option.name, value)}"
     if option.name in ("http", "ws") and value == "zttp":
         return f"{what}: zttp cannot be used here; use 'auto', which speaks HTTP/2 too where http2 is set"
     if option.name in ("http", "ws") and (callable(value) or ":" in str(value)):

@@ -6,7 +6,6 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
-from urllib.parse import quote
 
 from .asgi_types import Address, Field
 from .errors import RemoteProtocolError, SettingsError
@@ -14,7 +13,6 @@ from .settings import Settings
 
 _X_FORWARDED_FOR: Final = b"x-forwarded-for"
 _SCRIPT_NAME: Final = b"script_name"
-_PATH_INFO: Final = b"path_info"
 
 _MAX_CACHED_HOSTS: Final = 4096
 
@@ -198,34 +196,24 @@ class TrustedProxies:
         for name in dropped:
             del fields[name]
 
-    def mount(
-        self, headers: list[Field], fields: dict[bytes, bytes], path: str, raw_path: bytes
-    ) -> tuple[str, str, bytes]:
-        """Root path, path and raw path of a request from a trusted peer, as its SCRIPT_NAME and PATH_INFO say.
+    def root_path(self, headers: list[Field], fields: dict[bytes, bytes]) -> str:
+        """The root path of a request from a trusted peer, as its SCRIPT_NAME says.
 
-        Raises RemoteProtocolError(400) where one of both is there twice, or is no path.
+        PATH_INFO never takes the place of the path, as in Gunicorn: a proxy that passes on what its client sends would
+        let the client choose another path than the one that the proxy has looked at.
+
+        Raises RemoteProtocolError(400) where it is there twice, or is no path.
         """
-        root_path = self._root_path
-        script_name = self._forwarded_path(_SCRIPT_NAME, headers, fields)
-        if script_name is not None:
-            root_path = script_name.rstrip("/")
-        path_info = self._forwarded_path(_PATH_INFO, headers, fields)
-        if path_info is not None:
-            path = path_info or root_path or "/"
-            raw_path = quote(path).encode("ascii")
-        return root_path, path, raw_path
-
-    def _forwarded_path(self, name: bytes, headers: list[Field], fields: dict[bytes, bytes]) -> str | None:
-        if name not in fields or not (name in self._forwarder_names or b"*" in self._forwarder_names):
-            return None
+        if _SCRIPT_NAME not in fields or not self._forwarder_names & {_SCRIPT_NAME, b"*"}:
+            return self._root_path
         # Repeated fields are joined with commas, and a path may have a comma in it.
-        if [field_name for field_name, _ in headers].count(name) > 1:
+        if [name for name, _ in headers].count(_SCRIPT_NAME) > 1:
             raise RemoteProtocolError(400, "repeated-forwarder-header")
-        path = fields[name].decode("utf-8", "replace")
+        path = fields[_SCRIPT_NAME].decode("utf-8", "replace")
         # A path that begins with two slashes is a host to a browser that is redirected to it.
         if path and (path[0] != "/" or path[:2] == "//" or not path.isprintable()):
             raise RemoteProtocolError(400, "bad-forwarder-header")
-        return path
+        return path.rstrip("/")
 
     def _new_origin(self, shape: "FieldShape", fields: dict[bytes, bytes]) -> tuple[Address | None, str | None]:
         client = None

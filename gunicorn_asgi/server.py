@@ -141,7 +141,7 @@ class Server:
         if context is None:
             return {}
         return {
-            "connections": len(context.connections),
+            "connections": context.socket_count,
             "in_flight": len(context.exchanges),
             "loop_lag": round(context.clock.late_seconds * 1000),
         }
@@ -267,7 +267,8 @@ class Server:
 
         cancelled = await self._cancel(context)
         listeners.abandon()
-        for connection in tuple(context.connections):
+        # WebSockets on streams first: what they say has to leave before their connection closes.
+        for connection in (*context.tunnels, *context.connections):
             connection.close()
         await _wait_until(lambda: not context.connections, loop.time() + LAST_FLUSH_SECONDS)
         cut = tuple(context.connections)

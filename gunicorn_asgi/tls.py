@@ -45,11 +45,15 @@ def server_context(
     for whatever is wrong.
     """
     if not tls.is_on:
-        for name in ("ca_certs", "cert_reqs", "ciphers", "keyfile_password"):
-            value = getattr(tls, name)
-            if value:
-                shown = "..." if name == "keyfile_password" else repr(value)
-                raise SettingsError(f"{name}={shown} asks for TLS without a certificate; set certfile, or remove it")
+        shown = {
+            "ca_certs": repr(tls.ca_certs),
+            "cert_reqs": str(int(tls.cert_reqs)),
+            "ciphers": repr(tls.ciphers),
+            "keyfile_password": "...",
+        }
+        for name, value in shown.items():
+            if getattr(tls, name):
+                raise SettingsError(f"{name}={value} asks for TLS without a certificate; set certfile, or remove it")
         return None
 
     def from_hook() -> ssl.SSLContext:
@@ -92,7 +96,7 @@ def _from_options(tls: TlsOptions) -> ssl.SSLContext:
     password = tls.keyfile_password
     try:
         # Without a password OpenSSL would ask for it on the terminal.
-        context.load_cert_chain(tls.certfile, tls.keyfile, _no_password if password is None else password)
+        context.load_cert_chain(tls.certfile, tls.keyfile, _no_password(tls) if password is None else password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError.
         hint = "the password is wrong, or the files" if password is not None else "these files"
         raise SettingsError(
@@ -121,16 +125,23 @@ def _from_options(tls: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def _no_password() -> NoReturn:
-    raise SettingsError("keyfile is encrypted and ssl_keyfile_password is not set; set it, or decrypt the key")
+def _no_password(tls: TlsOptions) -> Callable[[], NoReturn]:
+    def refuse() -> NoReturn:
+        raise SettingsError(
+            f"keyfile={tls.keyfile or tls.certfile!r} is encrypted and ssl_keyfile_password is not set; "
+            "set it, or decrypt the key"
+        )
+
+    return refuse
 
 
 def _check_readable(name: str, path: str) -> None:
     try:
         with Path(path).open("rb"):
             pass
-    except OSError as error:
-        raise SettingsError(f"{name}={path!r}: {error.strerror}; correct the path, or the rights of the file") from None
+    except (OSError, ValueError) as error:  # ValueError where no path can be so.
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{name}={path!r}: {reason}; correct the path, or the rights of the file") from None
 
 
 def _first_certificate(path: Path) -> str | None:

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.instrument.statsd import Statsd
 
+from . import options
 from .access_line import compile_format
 from .access_log import (
     AccessLog,
@@ -23,7 +24,7 @@ from .access_log import (
 )
 from .applications import DEFAULT_WSGI_THREADS, adapt
 from .asgi_types import Application
-from .env_file import check_env_file, load_env_file
+from .env_file import load_env_file, read_env_file, unload_env_file
 from .errors import SettingsError
 from .event_loop import loop_factory
 from .fleet import Member
@@ -70,8 +71,9 @@ class Worker(LifeCycle):
         For a configuration file: `worker_class = gunicorn_asgi.Worker.configure(ws_ping_interval=10)`. Mistakes are
         reported with all others, when Gunicorn starts.
         """
+        inherited: Any = cls.CONFIG_KWARGS
         namespace = {
-            "CONFIG_KWARGS": {**cls.CONFIG_KWARGS, **options},
+            "CONFIG_KWARGS": {**inherited, **options} if isinstance(inherited, Mapping) else inherited,
             "__module__": cls.__module__,
             "__doc__": cls.__doc__,
             "_options_from": f"{cls.__name__}.configure",
@@ -82,6 +84,25 @@ class Worker(LifeCycle):
     def endswith(suffix: str) -> bool:
         """For Gunicorn 22, which takes a worker class for its name when a configuration file gives it."""
         return False
+
+    @classmethod
+    def setup(cls) -> None:
+        """Called by Gunicorn's master when it has read its configuration, before `preload_app` loads the application.
+
+        Only then can the `env_file` be loaded for it. The check, which follows, takes it out again: what the master
+        keeps in its environment would be the configuration of the next reload.
+        """
+        try:
+            given = options.from_environment(os.environ)
+            path = given.get("env_file", cls.CONFIG_KWARGS.get("env_file"))
+            if path is not None:
+                load_env_file(options.read("env_file", path, cls.__name__))
+        except Exception as error:
+            # The check finds the same and tells it. Before the first one an application would miss its variables; on a
+            # reload an exception from here would end the master.
+            unload_env_file()
+            if Worker._accepted is None and isinstance(error, SettingsError):
+                raise
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
@@ -99,16 +120,41 @@ class Worker(LifeCycle):
 
     @classmethod
     def _check(cls, cfg: Config, log: Logger) -> "_Accepted":
+        """Raises nothing but SettingsError: anything else would be a traceback at boot and end the master on a HUP."""
+        try:
+            return cls._check_all(cfg, log)
+        except SettingsError:
+            raise
+        except Exception as error:
+            log.debug("The check of the settings failed", exc_info=True)
+            raise SettingsError(
+                f"the settings cannot be checked: {error!r}; loglevel debug shows where it happened"
+            ) from error
+
+    @classmethod
+    def _check_all(cls, cfg: Config, log: Logger) -> "_Accepted":
+        unload_env_file()
         own_label = cls.__dict__.get("_options_from")
         config = WorkerConfig(cfg, cls.CONFIG_KWARGS, own_label or f"CONFIG_KWARGS of {cls.__name__}", os.environ)
-        plan = plan_from(cfg, config)
+        plan = cls._plan_of(cfg, config)
         ssl_context = ssl_context_from(cfg, plan.tls, config)
         compile_format(cfg.access_log_format)
         cls._field_parser(plan)
         loop_factory(_loop_of(cls, plan))
-        if plan.env_file is not None:
-            check_env_file(plan.env_file)
-        for line in warnings_of(cfg, config):
+        variables = read_env_file(plan.env_file) if plan.env_file is not None else {}
+        lines = warnings_of(cfg, config, plan)
+        lines += [
+            f"env_file={plan.env_file!r}: {name} has no effect there, since the options are read before; "
+            "set it in the environment"
+            for name in variables
+            if name.startswith(options.ENVIRONMENT_PREFIX)
+        ]
+        if cfg.preload_app and f"{options.ENVIRONMENT_PREFIX}ENV_FILE" in cfg.env:
+            lines.append(
+                f"env_file={plan.env_file!r} in raw_env comes too late for preload_app, which loads the application "
+                "before; set it in the environment, or as an option of the worker class"
+            )
+        for line in lines:
             log.warning("%s", line)
         return _Accepted(cfg, config, plan.tls, ssl_context)
 
@@ -168,8 +214,12 @@ class Worker(LifeCycle):
     @cached_property
     def _plan(self) -> WorkerPlan:
         """Made when the first asks for it, after the `__init__` of subclasses: they may edit `config`."""
-        plan = plan_from(self.cfg, self.config)
-        if self.http2_cleartext:
+        return self._plan_of(self.cfg, self.config)
+
+    @classmethod
+    def _plan_of(cls, cfg: Config, config: WorkerConfig) -> WorkerPlan:
+        plan = plan_from(cfg, config)
+        if cls.http2_cleartext:
             settings = dataclasses.replace(plan.settings, http2_cleartext="both", http2_cleartext_peers="all")
             plan = dataclasses.replace(plan, settings=settings)
         return plan

@@ -130,6 +130,11 @@ def wsgi(environ: Any, start_response: Any) -> Iterable[bytes]:
         (asgi3, {"factory": True}, "factory=True, but .* cannot be called without arguments"),
         ("text", {}, "the application is 'text', which cannot be called"),
         (lambda: 5, {}, "the application is 5, which cannot be called"),
+        (wsgi, {"interface": "asgi3"}, "interface='asgi3': .* cannot be called with scope, receive and send; remove"),
+        (asgi3, {"interface": "asgi2"}, "interface='asgi2': .* cannot be called with the scope; remove the option"),
+        (variadic, {"interface": "asgi2"}, "interface='asgi2': .* cannot be called with the scope; remove the option"),
+        (asgi3, {"interface": "wsgi"}, "interface='wsgi': .* cannot be called with environ and start_response; remove"),
+        (Instance(), {"interface": "wsgi"}, "interface='wsgi': .* cannot be called with environ and start_response"),
         (wsgi, {}, "interface='auto': .* takes two arguments, as WSGI applications do; set the option interface"),
     ],
 )

@@ -1,16 +1,17 @@
 """Settings, options and environment as the plan of a worker."""
 
 import inspect
+import re
 import ssl
-import sys
 from typing import Any
 
 import pytest
 from gunicorn.config import KNOWN_SETTINGS, Config
 
 from gunicorn_asgi.errors import SettingsError
-from gunicorn_asgi.gunicorn_config import WorkerConfig, WorkerPlan, plan_from, warnings_of
+from gunicorn_asgi.gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
 from gunicorn_asgi.gunicorn_settings import GUNICORN_SETTINGS, REFUSED_WHEN_ON, WARNED_WHEN_CHANGED, Fate
+from gunicorn_asgi.option_kinds import MAX_BYTES
 from gunicorn_asgi.options import KNOWN, NO_EFFECT, OPTIONS, SILENT
 from gunicorn_asgi.settings import Settings
 
@@ -140,7 +141,7 @@ SETTINGS = [
     ),
     pytest.param(
         {"websocket_max_message_size": 0},
-        {"ws_max_message_bytes": sys.maxsize},
+        {"ws_max_message_bytes": MAX_BYTES},
         id="no limit of messages",
         marks=has("websocket_max_message_size"),
     ),
@@ -192,6 +193,8 @@ GIVEN = [
     ({"limit_max_requests": 5, "limit_max_requests_jitter": 2}, {"max_requests": 5, "max_requests_jitter": 2}),
     ({"limit_max_requests": None}, {"max_requests": 0}),
     ({"forwarded_allow_ips": "*"}, {"forwarded_allow_ips": ("*",)}),
+    ({"forwarded_allow_ips": ""}, {"forwarded_allow_ips": ()}),
+    ({"forwarded_allow_ips": []}, {"forwarded_allow_ips": ()}),
     ({"forwarded_allow_ips": ["10.0.0.1", "::1"]}, {"forwarded_allow_ips": ("10.0.0.1", "::1")}),
     ({"proxy_headers": False}, {"proxy_headers": False}),
     ({"forwarded_hops": 2}, {"forwarded_hops": 2}),
@@ -293,10 +296,21 @@ def test_ssl_options_override_gunicorns() -> None:
     assert (tls.certfile, tls.ciphers) == (__file__, "AES")
 
 
-@pytest.mark.parametrize("given", [{"ssl_ca_certs": "ca.pem"}, {"ssl_cert_reqs": 2}, {"ssl_keyfile_password": "x"}])
+@pytest.mark.parametrize(
+    "given", [{"ssl_ca_certs": "ca.pem"}, {"ssl_cert_reqs": 2}, {"ssl_keyfile_password": "hunter2"}]
+)
 def test_tls_without_a_certificate_is_no_cleartext(given: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=f"^{next(iter(given))}=.* without a certificate; set ssl_certfile too"):
+    with pytest.raises(SettingsError, match=f"^{next(iter(given))}=.* without a certificate; set ssl_cert") as raised:
         plan(given)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_hook_without_a_certificate_is_no_cleartext() -> None:
+    cfg, config = config_of(ssl_context=lambda cfg, default: default())
+    with pytest.raises(
+        SettingsError, match=r"^ssl_context=<function .* without a certificate; set certfile and keyfile"
+    ):
+        ssl_context_from(cfg, plan_from(cfg, config).tls, config)
 
 
 # Precedence
@@ -307,6 +321,12 @@ def test_the_environment_wins_over_the_class_and_this_over_gunicorn() -> None:
     assert plan({"timeout_keep_alive": 2}, keepalive=1).settings.keepalive_seconds == 2
     environment = {"GUNICORN_ASGI_TIMEOUT_KEEP_ALIVE": "3"}
     assert plan({"timeout_keep_alive": 2}, environment, keepalive=1).settings.keepalive_seconds == 3
+
+
+def test_forwarded_allow_ips_of_none_is_gunicorns_and_not_nobody() -> None:
+    assert plan({"forwarded_allow_ips": None}, forwarded_allow_ips="10.0.0.1").settings.forwarded_allow_ips == (
+        "10.0.0.1",
+    )
 
 
 def test_max_connections_wins_over_worker_connections() -> None:
@@ -336,9 +356,27 @@ def test_config_does_not_change_what_it_was_given() -> None:
     assert given == {}
 
 
+@pytest.mark.parametrize("given", [{}, {"headers": [("x-a", "1")]}, {"headers": (("x-a", "1"),)}])
+def test_lists_can_be_edited_and_are_nobody_elses(given: dict[str, Any]) -> None:
+    cfg, config = config_of(given)
+    for worker in (config.copy(), config.copy()):
+        worker.headers.append(("x-b", "2"))
+        worker.forwarded_allow_ips.append("10.0.0.1")
+        settings = plan_from(cfg, worker).settings
+        assert settings.default_headers == (*plan(given).settings.default_headers, (b"x-b", b"2"))
+        assert settings.forwarded_allow_ips == (*plan().settings.forwarded_allow_ips, "10.0.0.1")
+    assert plan_from(cfg, config) == plan(given)
+
+
+def test_edits_of_a_list_do_not_change_what_the_operator_sets() -> None:
+    cfg, config = config_of({}, {"GUNICORN_ASGI_HEADERS": "x-a: 1"})
+    config.headers.append(("x-b", "2"))
+    assert plan_from(cfg, config).settings.default_headers == ((b"x-a", b"1"),)
+
+
 # Bad input
 
-BAD: list[tuple[dict[str, Any], str]] = [
+BAD: list[tuple[dict[Any, Any], str]] = [
     ({"ws_ping_intervall": 1}, r"there is no option 'ws_ping_intervall'; did you mean 'ws_ping_interval'\?"),
     ({"zzz": 1}, r"there is no option 'zzz'; remove it, or see docs/settings.md"),
     ({"http": "zttp"}, r"http='zttp': zttp cannot be used here; use 'auto'"),
@@ -350,7 +388,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"loop": "uvlop"}, r"loop='uvlop': expected one of auto, none, asyncio, uvloop, or 'module:callable'"),
     ({"ws_max_size": -1}, r"ws_max_size=-1: expected bytes as a number above 0"),
     ({"ws_max_size": True}, r"ws_max_size=True: expected bytes"),
-    ({"ws_max_queue": 1.5}, r"ws_max_queue=1.5: expected a whole number of at least 1"),
+    ({"ws_max_queue": 1.5}, r"ws_max_queue=1.5: expected a whole number from 1 to 2147483647"),
     ({"ws_ping_interval": "soon"}, r"ws_ping_interval='soon': expected seconds"),
     ({"ws_ping_interval": float("nan")}, r"ws_ping_interval=nan: expected seconds"),
     ({"timeout_keep_alive": float("inf")}, r"timeout_keep_alive=inf: expected seconds"),
@@ -360,13 +398,48 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"headers": [("x", "a\r\nb: c")]}, r"headers=.*: expected pairs of header name and value"),
     ({"headers": [("x y", "a")]}, r"headers=.*: expected pairs"),
     ({"headers": 5}, r"headers=5: expected pairs"),
-    ({"root_path": "api"}, r"root_path='api': expected a path that begins with a slash"),
+    ({"root_path": "api"}, r"root_path='api': expected a path that begins with one slash"),
     ({"log_level": "loud"}, r"log_level='loud': expected one of critical, error"),
     ({"interface": "asgi4"}, r"interface='asgi4': expected one of auto, asgi3, asgi2, wsgi"),
-    ({"callback_notify": "x"}, r"callback_notify='x': expected a callable, which only Python code can give, or none"),
+    ({"callback_notify": "x"}, r"callback_notify='x': expected a coroutine function, which only Python code can give"),
+    (
+        {"ssl_context_factory": "x"},
+        r"ssl_context_factory='x': expected a callable, which only Python code can give",
+    ),
     ({"ssl_cert_reqs": 7}, r"ssl_cert_reqs=7: expected one of none, optional, required"),
-    ({"limit_concurrency": 0}, r"limit_concurrency=0: expected a whole number of at least 1, or none"),
-    ({"forwarded_allow_ips": [1]}, r"forwarded_allow_ips=\[1\]: expected a list, or text with commas, or none"),
+    ({"limit_concurrency": 0}, r"limit_concurrency=0: expected a whole number from 1 to 2147483647, or none"),
+    (
+        {"forwarded_allow_ips": [1]},
+        r"forwarded_allow_ips=\[1\]: expected a list, or text with commas; an empty one for",
+    ),
+    ({"headers": [("x-a", 0)]}, r"headers=.*: expected pairs"),
+    ({"headers": ["ab"]}, r"headers=.*: expected pairs"),
+    ({"headers": {"ab": "c"}}, r"headers=.*: expected pairs"),
+    ({"ssl_cert_reqs": 1.7}, r"ssl_cert_reqs=1.7: expected one of none, optional, required"),
+    ({"callback_notify": print}, r"callback_notify=.*: expected a coroutine function, which only Python code can give"),
+    ({"env_file": "a\0b"}, r"env_file='a\\x00b': expected the path of a file"),
+    ({"ssl_certfile": "a\0b"}, r"ssl_certfile='a\\x00b': expected the path of a file"),
+    ({5: 6}, r"there is no option 5; remove it, or see docs/settings.md"),
+    ({"ssl_keyfile_password": b"hunter2"}, r"ssl_keyfile_password=\.\.\.: expected text, or none"),
+    *(
+        (
+            {"root_path": path},
+            r"root_path=.*: expected a path that begins with one slash, without //, \?, #",
+        )
+        for path in ("//evil", "//", "/a//b", "/a\nb", "/a?b", "/a#b", "/\\evil", "/a\udcff")
+    ),
+    *(
+        ({name: value}, rf"{name}={re.escape(str(value))}: expected ")
+        for name, value in [
+            ("timeout_keep_alive", 1e300),
+            ("ws_ping_interval", 1e10),
+            ("timeout_notify", 1e300),
+            ("backlog", 3_000_000_000),
+            ("limit_concurrency", 2**31),
+            ("ws_max_size", 2**63),
+            ("max_rss", 10**30),
+        ]
+    ),
 ]
 
 
@@ -375,6 +448,55 @@ def test_bad_options_are_refused_in_one_line(given: dict[str, Any], message: str
     with pytest.raises(SettingsError, match=rf"^CONFIG_KWARGS of W: {message}") as raised:
         plan(given)
     assert "\n" not in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("given", [None, [("backlog", 5)], "backlog=5", 5])
+def test_options_that_are_no_dictionary_are_refused(given: Any) -> None:
+    with pytest.raises(SettingsError) as raised:
+        WorkerConfig(Config(), given, "CONFIG_KWARGS of W", {})
+    assert str(raised.value) == f"CONFIG_KWARGS of W={given!r}: expected a dictionary of options"
+
+
+BAD_SETTINGS: list[Any] = [
+    ({"worker_connections": 0}, "worker_connections=0: expected a whole number from 1 to 2147483647"),
+    ({"backlog": 3_000_000_000}, "backlog=3000000000: expected a whole number from 1 to 2147483647"),
+    ({"timeout": 10**12}, "timeout=1000000000000: expected seconds as a number from 0 to 1000000000"),
+    ({"graceful_timeout": 10**12}, "graceful_timeout=1000000000000: expected seconds"),
+    ({"keepalive": 10**12}, "keepalive=1000000000000: expected seconds"),
+    ({"threads": 10**9}, "threads=1000000000: expected a whole number from 0 to 10000"),
+    (
+        {"secure_scheme_headers": {"X-Scheme": 1}},
+        "secure_scheme_headers: 'X-Scheme': 1 names no scheme; expected text, such as 'https'",
+    ),
+    ({"secure_scheme_headers": {5: "https"}}, "secure_scheme_headers: 5 is no name of a header; correct or remove it"),
+    ({"secure_scheme_headers": {"X-\u20ac": "https"}}, "secure_scheme_headers: 'X-\u20ac' is no name of a header"),
+    ({"secure_scheme_headers": {"X-Scheme": "\u20ac"}}, "secure_scheme_headers: 'X-Scheme': '\u20ac' names no scheme"),
+    pytest.param(
+        {"forwarder_headers": "SCRIPT_NAME,\u20ac"},
+        "forwarder_headers: '\u20ac' is no name of a header; correct or remove it",
+        marks=has("forwarder_headers"),
+    ),
+    pytest.param({"root_path": "//evil"}, "root_path='//evil': expected a path that begins", marks=has("root_path")),
+    pytest.param(
+        {"http2_max_concurrent_streams": 2**32},
+        "http2_max_concurrent_streams=4294967296: expected a whole number from 1 to 2147483647",
+        marks=has("http2_max_concurrent_streams"),
+    ),
+    pytest.param(
+        {"http2_max_header_list_size": 2**32},
+        "http2_max_header_list_size=4294967296: expected a whole number from 0 to 2147483647",
+        marks=has("http2_max_header_list_size"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD_SETTINGS)
+def test_bad_settings_are_refused_in_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        plan(**given)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -382,8 +504,16 @@ def test_bad_options_are_refused_in_one_line(given: dict[str, Any], message: str
     [
         ("WS_MAX_SIZE", "big", "environment variable GUNICORN_ASGI_WS_MAX_SIZE: ws_max_size='big': expected bytes"),
         ("WS_PNG_INTERVAL", "1", ".*there is no option 'ws_png_interval'; did you mean 'ws_ping_interval'"),
-        ("PORT", "80", "environment variable GUNICORN_ASGI_PORT='80' has no effect; remove it and use Gunicorn's bind"),
-        ("USE_COLORS", "1", "environment variable GUNICORN_ASGI_USE_COLORS='1' has no effect; remove it$"),
+        (
+            "SSL_KEYFILE_PASSWROD",
+            "hunter2",
+            r"environment variable GUNICORN_ASGI_SSL_KEYFILE_PASSWROD=\.\.\.: there",
+        ),
+        (
+            "API_TOKEN",
+            "hunter2",
+            r"environment variable GUNICORN_ASGI_API_TOKEN=\.\.\.: there is no option",
+        ),
     ],
 )
 def test_bad_environment_is_refused(variable: str, text: str, message: str) -> None:
@@ -400,6 +530,8 @@ def test_bad_environment_is_refused(variable: str, text: str, message: str) -> N
         ("MAX_RSS", "2 GiB", "max_rss_bytes", 2**31),
         ("HEADERS", "X-A: 1\nX-B: 2:3", "default_headers", ((b"x-a", b"1"), (b"x-b", b"2:3"))),
         ("FORWARDED_ALLOW_IPS", "10.0.0.1, ::1", "forwarded_allow_ips", ("10.0.0.1", "::1")),
+        ("FORWARDED_ALLOW_IPS", "", "forwarded_allow_ips", ()),
+        ("FORWARDED_ALLOW_IPS", "none", "forwarded_allow_ips", ()),
     ],
 )
 def test_environment_in_words(variable: str, text: str, field: str, value: object) -> None:
@@ -413,28 +545,33 @@ def test_other_variables_are_not_looked_at() -> None:
 # Warnings
 
 
+def warnings(
+    given: dict[str, Any] | None = None, environment: dict[str, str] | None = None, **settings: Any
+) -> list[str]:
+    cfg, config = config_of(given, environment, **settings)
+    return warnings_of(cfg, config, plan_from(cfg, config))
+
+
 @pytest.mark.parametrize("name", [name for name in NO_EFFECT if name != "ssl_version"])
 def test_what_gunicorn_decides_is_ignored_with_a_warning(name: str) -> None:
-    cfg, config = config_of({name: "x"})
-    assert plan_from(cfg, config) == plan()
-    assert warnings_of(cfg, config) == [f"CONFIG_KWARGS of W: {name}='x' has no effect; {NO_EFFECT[name]}"]
+    assert plan({name: "x"}) == plan()
+    assert warnings({name: "x"}) == [f"CONFIG_KWARGS of W: {name}='x' has no effect; {NO_EFFECT[name]}"]
 
 
 @pytest.mark.parametrize("name", sorted({*NO_EFFECT, *SILENT}))
 def test_none_is_ignored_silently(name: str) -> None:
-    cfg, config = config_of({name: None})
-    assert warnings_of(cfg, config) == []
+    assert warnings({name: None}) == []
 
 
 @pytest.mark.parametrize("name", sorted(SILENT))
 def test_what_means_nothing_is_ignored_silently(name: str) -> None:
-    cfg, config = config_of({name: 5})
-    assert plan_from(cfg, config) == plan()
-    assert warnings_of(cfg, config) == []
+    for given, environment in (({name: 5}, {}), ({}, {f"GUNICORN_ASGI_{name.upper()}": "5"})):
+        assert plan(given, environment) == plan()
+        assert warnings(given, environment) == []
 
 
 def test_no_warnings_by_default() -> None:
-    assert warnings_of(*config_of()) == []
+    assert warnings() == []
 
 
 @pytest.mark.parametrize(
@@ -447,7 +584,7 @@ def test_no_warnings_by_default() -> None:
     ],
 )
 def test_settings_without_effect_are_warned_about_when_changed(name: str, value: Any) -> None:
-    (line,) = warnings_of(*config_of(**{name: value}))
+    (line,) = warnings(**{name: value})
     assert line.startswith(f"{name}={value!r}: ")
 
 
@@ -456,5 +593,49 @@ def test_settings_without_effect_are_warned_about_when_changed(name: str, value:
     [("0.0.0.0:80", True), ("[::]:80", True), ("127.0.0.1:80", False), ("[::1]:80", False), ("unix:/x", False)],
 )
 def test_trust_in_everybody_is_warned_about_where_everybody_can_connect(bind: str, warned: bool) -> None:
-    lines = warnings_of(*config_of(forwarded_allow_ips="*", bind=bind))
-    assert [line.startswith("forwarded_allow_ips='*'") for line in lines] == [True] * warned
+    for lines in (
+        warnings(forwarded_allow_ips="*", bind=bind),
+        warnings({"forwarded_allow_ips": ["10.0.0.1", "*"]}, bind=bind),
+        warnings({}, {"GUNICORN_ASGI_FORWARDED_ALLOW_IPS": "*"}, bind=bind),
+    ):
+        assert [line.startswith("forwarded_allow_ips='*'") for line in lines] == [True] * warned
+
+
+@pytest.mark.parametrize("given", [{"proxy_headers": False}, {"forwarded_allow_ips": "10.0.0.1"}])
+def test_trust_in_everybody_that_an_option_takes_back_is_none(given: dict[str, Any]) -> None:
+    assert warnings(given, forwarded_allow_ips="*", bind="0.0.0.0:80") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ({"http2": True}, {}),
+        pytest.param({}, {"http_protocols": "h2,h1"}, marks=has("http_protocols")),
+    ],
+)
+def test_http2_without_tls_is_warned_about(given: dict[str, Any], settings: dict[str, Any]) -> None:
+    (line,) = warnings(given, **settings)
+    assert line.startswith("HTTP/2 is asked for (http2, or http_protocols) and offered over TLS only; set certfile")
+    assert warnings({**given, "ssl_certfile": "c.pem"}, **settings) == []
+
+
+@has("http2_cleartext")
+def test_http2_with_and_without_tls_is_no_contradiction() -> None:
+    assert warnings({"http2": True}, http2_cleartext="both") == []
+
+
+@pytest.mark.parametrize("name", ["HOST", "PORT", "WORKERS"])
+def test_what_gunicorn_decides_is_ignored_in_the_environment_too(name: str) -> None:
+    environment = {f"GUNICORN_ASGI_{name}": "80"}
+    assert plan({}, environment) == plan()
+    remedy = NO_EFFECT[name.lower()]
+    assert warnings({}, environment) == [f"environment variable GUNICORN_ASGI_{name}='80' has no effect; {remedy}"]
+
+
+def test_variables_of_kubernetes_are_none_of_ours() -> None:
+    """It sets them in each container where there is a service that is called gunicorn-asgi."""
+    names = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8000_TCP", "PORT_8000_TCP_PROTO"]
+    environment = {f"GUNICORN_ASGI_{name}": "10.0.0.1" for name in [*names, "PORT_8000_TCP_PORT", "PORT_8000_TCP_ADDR"]}
+    environment["GUNICORN_ASGI_PORT"] = "tcp://10.0.0.1:8000"
+    assert plan({}, environment) == plan()
+    assert warnings({}, environment) == []

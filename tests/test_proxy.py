@@ -424,63 +424,43 @@ def test_others_may_not_send_the_forwarder_headers() -> None:
     assert mapped(*names, trusted=True, forwarder_headers=(b"remote_user",)) == [b"host", b"remote_user"]
 
 
-# SCRIPT_NAME and PATH_INFO
+# SCRIPT_NAME
 
 
-def mounted(headers: list[Field], path: str = "/a", **settings: Any) -> tuple[str, str, bytes]:
-    fields = dict(headers)
-    return proxies(**{"root_path": "/from-settings", **settings}).mount(headers, fields, path, path.encode())
+def root_path(*headers: Field, **settings: Any) -> str:
+    return proxies(**{"root_path": "/from-settings", **settings}).root_path(list(headers), dict(headers))
 
 
 def test_without_forwarder_headers_the_root_path_is_that_of_the_settings() -> None:
-    assert mounted([]) == ("/from-settings", "/a", b"/a")
-    assert mounted([(b"script-name", b"/app"), (b"path-info", b"/b")]) == ("/from-settings", "/a", b"/a")
+    assert root_path() == "/from-settings"
+    assert root_path((b"script-name", b"/app")) == "/from-settings"
 
 
 @pytest.mark.parametrize(
-    ("value", "root_path"),
+    ("value", "expected"),
     [(b"/app", "/app"), (b"/app/", "/app"), (b"/", ""), (b"", ""), (b"/a/b", "/a/b"), (b"/caf\xc3\xa9", "/caf\xe9")],
 )
-def test_script_name_is_the_root_path(value: bytes, root_path: str) -> None:
-    assert mounted([(b"script_name", value)]) == (root_path, "/a", b"/a")
+def test_script_name_is_the_root_path(value: bytes, expected: str) -> None:
+    assert root_path((b"script_name", value)) == expected
+    assert root_path((b"script_name", value), forwarder_headers=(b"*",)) == expected
 
 
-@pytest.mark.parametrize(
-    ("value", "path", "raw_path"),
-    [
-        (b"/b", "/b", b"/b"),
-        (b"/b c%20", "/b c%20", b"/b%20c%2520"),
-        (b"/caf\xc3\xa9", "/caf\xe9", b"/caf%C3%A9"),
-        (b"", "/from-settings", b"/from-settings"),
-    ],
-)
-def test_path_info_is_the_path(value: bytes, path: str, raw_path: bytes) -> None:
-    assert mounted([(b"path_info", value)]) == ("/from-settings", path, raw_path)
-
-
-def test_an_empty_path_info_without_a_root_path_is_the_root() -> None:
-    assert mounted([(b"path_info", b"")], root_path="") == ("", "/", b"/")
-
-
-@pytest.mark.parametrize("name", [b"script_name", b"path_info"])
 @pytest.mark.parametrize("value", [b"app", b"//app", b"//", b"/a\tb", b"http://example.org/", b"*"])
-def test_what_is_no_path_is_refused(name: bytes, value: bytes) -> None:
+def test_what_is_no_path_is_refused(value: bytes) -> None:
     with pytest.raises(RemoteProtocolError) as refusal:
-        mounted([(name, value)])
+        root_path((b"script_name", value))
     assert refusal.value.status == 400
 
 
-@pytest.mark.parametrize("name", [b"script_name", b"path_info"])
-def test_a_repeated_forwarder_header_is_refused(name: bytes) -> None:
+def test_a_repeated_script_name_is_refused() -> None:
     with pytest.raises(RemoteProtocolError) as refusal:
-        mounted([(name, b"/a"), (b"host", b"a"), (name, b"/a")])
+        root_path((b"script_name", b"/a"), (b"host", b"a"), (b"script_name", b"/a"))
     assert refusal.value.status == 400
 
 
-def test_forwarder_headers_that_are_not_allowed_mean_nothing() -> None:
-    """They are plain fields where `header_map` lets them through."""
-    headers = [(b"script_name", b"/app"), (b"path_info", b"/b")]
-    assert mounted(headers, forwarder_headers=(), header_map="dangerous") == ("/from-settings", "/a", b"/a")
+def test_a_script_name_that_is_not_allowed_means_nothing() -> None:
+    """It is a plain field where `header_map` lets it through."""
+    assert root_path((b"script_name", b"/app"), forwarder_headers=(), header_map="dangerous") == "/from-settings"
 
 
 def test_no_peer_is_trusted_where_proxy_headers_are_off() -> None:

@@ -139,7 +139,6 @@ class ServingContext:
         "exchanges_begun",
         "field_parser",
         "gathers_writes",
-        "grace_has_ended",
         "head_limits",
         "heartbeat_is_due",
         "http2_encoder",
@@ -147,6 +146,7 @@ class ServingContext:
         "idle_deadline",
         "keep_alive",
         "keepalive_deadline",
+        "leaving",
         "loop",
         "overtime",
         "proxies",
@@ -155,6 +155,7 @@ class ServingContext:
         "settings",
         "state",
         "task_context",
+        "tunnels",
         "unsent",
     )
 
@@ -194,6 +195,9 @@ class ServingContext:
         self.http2_encoder = Http2ResponseEncoder(settings.server, settings.default_headers)
         self.http2_requests = RequestReader(settings.head_limits)
         self.connections: set[WatchedConnection] = set()
+        """All that is watched. To be left by `remove_connection`."""
+        self.tunnels: set[WatchedConnection] = set()
+        """Those of them that are a stream of another one."""
         self.unsent: set[UnsentConnection] = set()
         self.exchanges: set[RunningExchange] = set()
         """Exchanges whose application has not returned. To be entered by `begin_exchange`."""
@@ -206,7 +210,8 @@ class ServingContext:
         self.heartbeat_is_due = False
         """Set, from another thread, while the event loop does not turn: an exchange that starts its work then beats."""
         self.draining = False
-        self.grace_has_ended = False
+        self.leaving = False
+        """Whether the grace of the drain is over: what begins now has to be told at once."""
         self.gathers_writes = _is_uvloop(loop)
         """Whether `writelines()` respects the limits of the write buffer. On asyncio it does not before Python 3.12.9
         and 3.13.2 (CVE-2024-12254)."""
@@ -238,9 +243,15 @@ class ServingContext:
         self.heartbeat_is_due = False
         self._heartbeat()
 
+    @property
+    def socket_count(self) -> int:
+        """How many connections have a socket."""
+        return len(self.connections) - len(self.tunnels)
+
     def remove_connection(self, connection: WatchedConnection) -> None:
         """A connection has ended."""
         self.connections.discard(connection)
+        self.tunnels.discard(connection)
         if self._on_room is not None:
             on_room, self._on_room = self._on_room, None
             on_room()
@@ -258,7 +269,7 @@ class ServingContext:
 
     def end_grace(self) -> None:
         """From now on idle connections are closed, and those that stream are told to end."""
-        self.grace_has_ended = True
+        self.leaving = True
         for connection in tuple(self.connections):
             connection.end_grace()
 

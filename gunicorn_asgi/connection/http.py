@@ -25,7 +25,7 @@ class HttpConnection(TransportProtocol):
 
         client, scheme, root_path = self._client, self._scheme, context.root_path
         if (shape := self._shapes.get(tuple(fields), UNSEEN)) is not None:
-            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path, shape)
+            client, scheme, root_path = self._forwarded(headers, fields, shape)
     """
 
     __slots__ = ("_extensions", "_forwarding_names", "_scheme", "_shapes", "_trusted")
@@ -56,14 +56,9 @@ class HttpConnection(TransportProtocol):
             self._shapes = proxies.trusted_shapes
 
     def _forwarded(
-        self,
-        headers: list[Field],
-        fields: dict[bytes, bytes],
-        path: str,
-        raw_path: bytes,
-        shape: FieldShape = UNSEEN,
-    ) -> tuple[Address | None, str, str, str, bytes]:
-        """Client, scheme, root path, path and raw path of a request with fields that a proxy may have set.
+        self, headers: list[Field], fields: dict[bytes, bytes], shape: FieldShape = UNSEEN
+    ) -> tuple[Address | None, str, str]:
+        """Client, scheme and root path of a request with fields that a proxy may have set.
 
         `headers` and `fields` lose what must not reach the application. Raises RemoteProtocolError(400) for fields that
         contradict each other or are refused.
@@ -75,15 +70,15 @@ class HttpConnection(TransportProtocol):
             if known is UNSEEN:
                 known = proxies.new_shape(fields, self._trusted)
             if known is None:
-                return client, scheme, root_path, path, raw_path
+                return client, scheme, root_path
             shape = known
         if shape.names:
             client, scheme = proxies.resolve(shape, fields, client, scheme)
         if shape.has_underscore:
             proxies.map_names(headers, fields, self._trusted)
             if self._trusted:
-                root_path, path, raw_path = proxies.mount(headers, fields, path, raw_path)
-        return client, scheme, root_path, path, raw_path
+                root_path = proxies.root_path(headers, fields)
+        return client, scheme, root_path
 
     def _log_refusal(self, error: RemoteProtocolError) -> None:
         """Tell the error log of a request that is not served."""

@@ -139,9 +139,7 @@ class Http1Connection(ResponseWriter):
                         return
                     shape = self._shapes.get(tuple(fields), UNSEEN)
                     if shape is not None:
-                        client, scheme, root_path, path, raw_path = self._forwarded(
-                            headers, fields, path, raw_path, shape
-                        )
+                        client, scheme, root_path = self._forwarded(headers, fields, shape)
                     if (
                         b"upgrade" in fields
                         and context.settings.websockets
@@ -338,12 +336,15 @@ class Http1Connection(ResponseWriter):
         if len(self._pending) < self._context.settings.read_buffer_bytes:
             self._resume_reading()
 
-    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
+    def accept_websocket(self, fields: Sequence[Field]) -> None:
         """See `WebSocketStream.accept_websocket`."""
         if self._reading is not _AHEAD:
             raise ClientDisconnected("the connection has been closed")
+        self._transport.write(self._context.encoder.encode_switching(b"websocket", fields))
+
+    def begin_websocket(self, websocket: WebSocketConnection) -> None:
+        """See `WebSocketStream.begin_websocket`."""
         context, transport = self._context, self._transport
-        transport.write(context.encoder.encode_switching(b"websocket", fields))
         self._resume_reading()
         context.connections.discard(self)
         context.unsent.discard(self)

@@ -108,7 +108,7 @@ class Http2Connection(HttpConnection):
         self._endpoint.begin()
         if context.draining:
             self._send_goaway(frames.ALL_STREAMS, frames.NO_ERROR)
-            self._leaving = context.grace_has_ended
+            self._leaving = context.leaving
         self._flush()
         context.connections.add(self)
 
@@ -205,7 +205,7 @@ class Http2Connection(HttpConnection):
         endpoint = self._endpoint
         if endpoint.rules.noted and (shape := self._shapes.get(tuple(fields), UNSEEN)) is not None:
             fields = fields.copy()
-            client, scheme, root_path, path, raw_path = self._forwarded(headers, fields, path, raw_path, shape)
+            client, scheme, root_path = self._forwarded(headers, fields, shape)
         extensions = self._extensions.copy()
         if b"te" in fields and accepts_trailers(fields):
             extensions["http.response.trailers"] = {}
@@ -345,7 +345,7 @@ class Http2Connection(HttpConnection):
 
     def get_extra_info(self, name: str) -> Any:
         """See `StreamOwner.get_extra_info`."""
-        return self._transport.get_extra_info(name)
+        return self._client if name == "peername" else self._transport.get_extra_info(name)
 
     def _tunnels(self) -> list[tuple[Http2Stream, Tunnel]]:
         return [

@@ -55,7 +55,7 @@ class StreamOwner(Protocol):
         """Let the client send as much again as it has sent."""
 
     def get_extra_info(self, name: str) -> Any:
-        """See `asyncio.BaseTransport.get_extra_info`."""
+        """See `asyncio.BaseTransport.get_extra_info`; `peername` is whom a proxy speaks for."""
 
 
 class Tunnel(Protocol):
@@ -136,8 +136,8 @@ class Http2Stream(Stream):
         """See `ResponseStream.write_first`."""
         connection = self._connection
         connection.sender.send_response(self, self._block, body, last)
-        if self.state is _CLOSED:
-            del self.exchange  # All of `on_closed` that may be needed here, where its call would cost 1 %.
+        if self.state is _CLOSED and self.incoming is None:
+            del self.exchange  # All of `on_closed` that is needed here, where its call would cost 1 %.
         else:
             self._settle()
         if not connection.flush_scheduled:
@@ -175,15 +175,19 @@ class Http2Stream(Stream):
         """See `ResponseStream.abort`."""
         self._connection.abort_stream(self)
 
-    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
+    def accept_websocket(self, fields: Sequence[Field]) -> None:
         """See `WebSocketStream.accept_websocket`."""
-        connection, tunnel = self._connection, self.tunnel
+        connection = self._connection
         if self.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE):
             raise ClientDisconnected("the stream has been closed")
-        assert tunnel is not None
         block, _, _ = connection.encoder.encode(200, tuple(fields))
         connection.sender.send_response(self, block, b"", False)
         connection.schedule_flush()
+
+    def begin_websocket(self, websocket: WebSocketConnection) -> None:
+        """See `WebSocketStream.begin_websocket`."""
+        connection, tunnel = self._connection, self.tunnel
+        assert tunnel is not None
         websocket.begin(cast(asyncio.Transport, tunnel), tunnel.begin(websocket))
         if connection.write_gate.closed:
             tunnel.on_no_room()

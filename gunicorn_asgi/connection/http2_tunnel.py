@@ -24,7 +24,8 @@ class Http2Tunnel(asyncio.Transport):
         self._owner = owner
         self._stream = stream
         self._protocol: asyncio.Protocol | None = None
-        self._received: list[bytes] = []
+        # Not a list of pieces: tiny ones would take fifty times their size.
+        self._received = bytearray()
         self._ended = False
         """Whether the client has ended its side."""
         self._eof_told = False
@@ -40,8 +41,7 @@ class Http2Tunnel(asyncio.Transport):
     def begin(self, protocol: asyncio.Protocol) -> bytes:
         """Serve `protocol` from now on. Returns what has been received before."""
         self._protocol = protocol
-        received = b"".join(self._received)
-        self._received.clear()
+        received = self._take_received()
         self._owner.acknowledge(self._stream)
         if self._ended:
             self._owner.loop.call_soon(self._deliver)
@@ -51,8 +51,7 @@ class Http2Tunnel(asyncio.Transport):
         """Content of the stream, possibly nothing but its end."""
         self._ended = ended
         if self._protocol is None or not self._reading or self._received:
-            if content:
-                self._received.append(content)
+            self._received += content
         elif content:
             self._protocol.data_received(content)
             if self._reading:
@@ -84,8 +83,7 @@ class Http2Tunnel(asyncio.Transport):
         protocol = self._protocol
         if protocol is None or not self._reading or self._closing:
             return
-        received = b"".join(self._received)
-        self._received.clear()
+        received = self._take_received()
         if received:
             protocol.data_received(received)
         if self._reading:
@@ -95,12 +93,18 @@ class Http2Tunnel(asyncio.Transport):
                 if not protocol.eof_received():
                     self.close()
 
+    def _take_received(self) -> bytes:
+        received = bytes(self._received)
+        self._received.clear()
+        return received
+
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
             self._lost = True
             self._received.clear()
-            if self._protocol is not None:
-                self._protocol.connection_lost(error)
+            protocol, self._protocol = self._protocol, None
+            if protocol is not None:
+                protocol.connection_lost(error)
 
     # The protocol's side
 
@@ -115,8 +119,8 @@ class Http2Tunnel(asyncio.Transport):
             self._high = high
 
     def get_write_buffer_size(self) -> int:
-        queue = self._stream.queue
-        return sum(map(len, queue)) if queue is not None else 0
+        stream = self._stream
+        return stream.queued_bytes if stream.queue is not None else 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._eof_written or self._lost:

@@ -61,13 +61,12 @@ class TransportProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._client = asgi_address(transport.get_extra_info("peername"))
-        if self._client is None:
+        # A stream has no socket. Its peer is that of its connection, which has looked here before.
+        if (self._client is None or self._context.relayed) and (sock := transport.get_extra_info("socket")) is not None:
             # No name is what a peer on a unix socket has, which is trusted. It is also what getpeername(2) says of a
             # connection that was reset, by anybody.
-            sock = transport.get_extra_info("socket")
-            self._client_is_hidden = sock is not None and sock.family != socket.AF_UNIX
-        if self._context.relayed:
-            self._take_relayed_client(transport.get_extra_info("socket").fileno())
+            self._client_is_hidden = self._client is None and sock.family != socket.AF_UNIX
+            self._take_relayed_client(sock.fileno())
         self._server = asgi_address(transport.get_extra_info("sockname"))
         self._transport.set_write_buffer_limits(self._context.settings.write_buffer_bytes)
 

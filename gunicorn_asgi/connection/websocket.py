@@ -11,7 +11,7 @@ The application has its end as soon as one side has closed; what is left then co
 `asyncio.Transport`: to that of a socket, which HTTP/1 hands over after its 101, or to a stream of an HTTP/2 connection
 (RFC 8441) that behaves like one. Of the transport it uses `write`, `writelines`, `write_eof` where `can_write_eof`,
 `close` (send all, then end), `abort` (now: RST_STREAM), `is_closing`, `pause_reading`, `resume_reading`,
-`get_write_buffer_size`, `set_write_buffer_limits` and `get_extra_info`, which gives None for a stream. The transport
+`get_write_buffer_size`, `set_write_buffer_limits` and `get_extra_info`; a stream has no socket. The transport
 calls `data_received(bytes)`, `eof_received()`, `pause_writing()`, `resume_writing()` and at last, once,
 `connection_lost(error)`. A stream with flow-control windows maps them so:
 
@@ -49,7 +49,8 @@ from .context import ServingContext
 from .transport import TransportProtocol
 
 CLOSE_SECONDS: Final = 10.0
-"""How long the client has to answer a close frame, as in websockets and uvicorn."""
+"""How long the client has to answer a close frame, as in websockets and uvicorn. Where much is still to be sent before
+it, up to twice as long from when that has been."""
 
 _COPY_BELOW_BYTES: Final = 64 * 1024
 """Messages from this size on are handed to the transport as they are instead of being copied behind their head."""
@@ -76,11 +77,12 @@ class WebSocketConnection(TransportProtocol):
     __slots__ = (
         "_awaits_pong",
         "_deflate",
+        "_has_received",
         "_messages",
         "_on_end",
+        "_on_loss",
         "_pings",
         "_reader",
-        "_remaining_at_ping",
         "_state",
         "_unanswered_ping",
         "_waiters",
@@ -93,15 +95,18 @@ class WebSocketConnection(TransportProtocol):
         context: ServingContext,
         messages: "deque[WebSocketMessage]",
         waiters: "deque[asyncio.Future[WebSocketMessage]]",
+        on_loss: Callable[[], None],
         on_end: Callable[[int, str], None],
         deflate: DeflateParameters | None,
     ) -> None:
         """Messages go to the first of `waiters`, else to `messages`. `on_end` is called once, with the code and the
-        reason of the first close frame of either side, or ABNORMAL_CLOSURE."""
+        reason of the first close frame of either side, or ABNORMAL_CLOSURE. Where the client has gone and has left more
+        than is in `messages`, `on_loss` is called at once and `on_end` when all of it is taken, if ever it is."""
         super().__init__(context)
         settings = context.settings
         self._messages = messages
         self._waiters = waiters
+        self._on_loss = on_loss
         self._on_end = on_end
         self._deflate = PerMessageDeflate(deflate) if deflate is not None else None
         self._reader = FrameReader(
@@ -113,7 +118,8 @@ class WebSocketConnection(TransportProtocol):
         self._state = _OPEN
         self._awaits_pong = False
         self._pings = 0
-        self._remaining_at_ping = 0
+        self._has_received = False
+        """Whether anything has come since the last look at the clock for a pong."""
         self._unanswered_ping: bytes | None = None
         self.deadline = NEVER
         self.stalled = False
@@ -125,11 +131,14 @@ class WebSocketConnection(TransportProtocol):
         """Speak WebSocket on `transport` from now on. `data` is what has been received of it."""
         self.connection_made(transport)
         self._context.connections.add(self)
+        if transport.get_extra_info("socket") is None:
+            self._context.tunnels.add(self)
         self._await_ping()
         if data:
             self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
+        self._has_received = True
         try:
             if self._reader.feed(data):
                 self._on_control_frames()
@@ -166,8 +175,8 @@ class WebSocketConnection(TransportProtocol):
         """The client has gone. What has been received is still taken, maybe with its close frame at the end."""
         if self._state is _OPEN and self.stalled:
             self._state = _LOST
-            self.write_gate.close()
-            self.write_gate.wake()
+            self._on_loss()
+            self.write_gate.open()
         elif self._state is not _LOST:
             self._end(CloseCode.ABNORMAL_CLOSURE.value, "")
 
@@ -196,11 +205,6 @@ class WebSocketConnection(TransportProtocol):
                 return
         self._transport.write(head + payload)
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether the client has gone although messages of it are still to be taken."""
-        return self._state is _LOST
-
     def read_on(self) -> None:
         """The application has taken all messages of a connection that was `stalled`."""
         self.stalled = False
@@ -213,18 +217,17 @@ class WebSocketConnection(TransportProtocol):
             self._resume_reading()
 
     def begin_close(self, code: int, reason: str) -> None:
-        """Send a close frame and wait for that of the client. Nothing is received any more.
-
-        Raises ValueError for a code or a reason that cannot be sent.
-        """
+        """Send a close frame and wait for that of the client. Nothing is received any more."""
         if self._state is not _OPEN:
             return
         self._transport.write(encode_close(code, reason))
         self._state = _CLOSING
         self.deadline = self._context.clock.deadline(CLOSE_SECONDS)
+        self._watch_unsent()
         self._reader.discard_messages()
         self.stalled = False
         self._on_end(code, reason)
+        self.write_gate.wake()
         # The client's close frame may be there already.
         self.data_received(b"")
         self._resume_reading()
@@ -266,12 +269,23 @@ class WebSocketConnection(TransportProtocol):
     def _send_ping(self) -> None:
         self._pings = (self._pings + 1) % (1 << 32)
         self._transport.write(encode_ping(self._ping_payload))
-        self._remaining_at_ping = self._reader.remaining_bytes
+        self._has_received = False
         self._await_ping()
         timeout = self._context.settings.ws_ping_timeout_seconds
         if timeout:
             self._awaits_pong = True
             self.deadline = self._context.clock.deadline(timeout)
+
+    def _probe(self) -> None:
+        """Find out whether there is still somebody where a pong could not be read, being behind what nobody takes.
+
+        What is sent shows it: to a client that has gone it fails, and one that takes nothing has the write timeout.
+        """
+        if self._transport.get_write_buffer_size() == 0:
+            self._transport.write(encode_ping(self._ping_payload))
+        elif self not in self._context.unsent:
+            self._watch_unsent()
+        self._await_ping()
 
     # Ends
 
@@ -332,18 +346,18 @@ class WebSocketConnection(TransportProtocol):
         """See `WatchedConnection.on_deadline`: a ping is due, or its pong, or the client's close frame."""
         if self._state is _OPEN:
             if self.stalled or self.write_gate.closed:
-                # A pong may be among what is not read; a client that does not read is watched by the write timeout.
-                self._await_ping()
+                self._probe()
             elif not self._awaits_pong:
                 self._send_ping()
-            elif self._reader.remaining_bytes not in (0, self._remaining_at_ping):
-                # The pong cannot come before the end of a long frame, and that is on its way.
-                self._remaining_at_ping = self._reader.remaining_bytes
+            elif self._has_received:
+                # The pong is behind a long frame, or behind all that a slow network still has to bring.
+                self._has_received = False
                 self.deadline = self._context.clock.deadline(self._context.settings.ws_ping_timeout_seconds or 0)
             else:
                 self._fail_with(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
-        elif self._state is _ENDED and self._transport.get_write_buffer_size():
-            # Its own clock runs for a client that does not read.
-            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        elif self._transport.get_write_buffer_size():
+            # The client cannot have got our close frame. As long as it takes something, it may take its time.
+            seconds = CLOSE_SECONDS if self._state is _CLOSING else self._context.settings.linger_seconds
+            self.deadline = self._context.clock.deadline(seconds)
         else:
             self.abort()

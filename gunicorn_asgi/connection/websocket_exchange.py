@@ -3,6 +3,7 @@
     AWAITING_ACCEPT --accept--> OPEN --close of the application--> CLOSED
            |                      \\----the client's, or its loss--> DISCONNECTED
            |--close--> COMPLETE, with 403
+           |--the client goes--> DISCONNECTED
            \\--websocket.http.response.start--> HEAD_HELD, and so on as for any response
 
 A handshake that is not accepted is answered by an ordinary response, so that all of it is left to `Exchange`. Once it
@@ -17,9 +18,12 @@ from typing import Any, Final, Protocol, cast
 from ..asgi_types import Field, HTTPScope, ReceiveMessage, SendMessage, WebSocketMessage
 from ..errors import ApplicationError, ClientDisconnected, CloseCode, MessageOrderError
 from ..scope import build_websocket_scope
+from ..wire.headers import TOKEN, checked_field
+from ..wire.websocket_frames import check_close
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
 from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
+from .overtime import Phase
 from .websocket import WebSocketConnection
 
 _AWAITING_ACCEPT: Final = ExchangeState.AWAITING_ACCEPT
@@ -31,24 +35,28 @@ _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 _DENIAL_MESSAGES: Final = ("websocket.http.response.start", "websocket.http.response.body")
 
 # Fields of the response that are ours to say.
-_OF_THE_HANDSHAKE: Final = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"content-length"))
+_OF_THE_HANDSHAKE: Final = frozenset(
+    (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-version", b"content-length")
+)
 
 
 class WebSocketStream(ResponseStream, Protocol):
     """A `ResponseStream` whose request asks for a WebSocket; it answers with a response, or accepts."""
 
-    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
-        """Send the head that accepts, with `fields` and what the version of HTTP adds. From then on the transport is
-        that of `websocket`, which is told by its `begin`.
+    def accept_websocket(self, fields: Sequence[Field]) -> None:
+        """Send the head that accepts, with `fields` and what the version of HTTP adds.
 
-        Raises ApplicationError for fields that HTTP does not allow; then nothing has been sent.
+        Raises ApplicationError for fields that HTTP does not allow, and ClientDisconnected; then nothing has been sent.
         """
+
+    def begin_websocket(self, websocket: WebSocketConnection) -> None:
+        """Hand the transport over, behind the head that accepts: `websocket` is told by its `begin`."""
 
 
 class WebSocketExchange(Exchange):
     """`receive` and `send` of one WebSocket."""
 
-    __slots__ = ("_disconnect", "_handshake", "_http_scope", "_leaving", "_messages", "_waiters", "_websocket")
+    __slots__ = ("_disconnect", "_handshake", "_http_scope", "_messages", "_waiters", "_websocket")
 
     _stream: WebSocketStream
 
@@ -70,11 +78,18 @@ class WebSocketExchange(Exchange):
         self._waiters: deque[asyncio.Future[WebSocketMessage]] = deque()
         self._disconnect: WebSocketMessage | None = None
         self._websocket: WebSocketConnection | None = None
-        self._leaving = False
         super().__init__(context, stream, scope, fields, method, uri, name, False)
         # For the application; its task has not begun. The access log gets the request.
         self.scope = cast(HTTPScope, build_websocket_scope(scope, handshake.subprotocols))
         self.state = _AWAITING_ACCEPT
+
+    async def _run(self) -> None:
+        try:
+            await super()._run()
+        finally:
+            # In a circle with its connection it would wait for the garbage collector.
+            self._websocket = None
+            self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     # The application's side
 
@@ -93,9 +108,12 @@ class WebSocketExchange(Exchange):
         try:
             return await waiter
         except asyncio.CancelledError:
-            # Cancelled in the same turn in which a message came: the next receive() gets it.
-            if waiter.done() and not waiter.cancelled():
-                messages.appendleft(waiter.result())
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif not waiter.cancelled() and (message := waiter.result()) is not self._disconnect:
+                # Cancelled in the same turn in which a message came: another receive() gets it.
+                messages.appendleft(message)
+                self._hand_over()
             raise
 
     async def send(self, message: SendMessage) -> None:
@@ -123,8 +141,6 @@ class WebSocketExchange(Exchange):
     async def _wait_for_room(self, websocket: WebSocketConnection) -> None:
         gate = websocket.write_gate
         while gate.closed and self.state is _OPEN:
-            if websocket.is_lost:
-                raise ClientDisconnected("the client has gone")
             await gate.wait()
         self._check_open("websocket.send")
 
@@ -143,13 +159,11 @@ class WebSocketExchange(Exchange):
                 return
             if message_type not in ("websocket.close", "websocket.http.response.start"):
                 raise MessageOrderError(self.state.value, message_type)
-            self.state = ExchangeState.AWAITING_START
             if message_type == "websocket.close":
                 self._send_plain_answer(403)
-                self._end(CloseCode.ABNORMAL_CLOSURE, "")
-                return
-            # The client may have sent frames already, which nobody could tell from a request.
-            self._stream.close_when_sent()
+            else:
+                await self._deny(message)
+            return
         if message_type in _DENIAL_MESSAGES and self.state not in (_OPEN, _CLOSED):
             await super().send({**message, "type": message_type.removeprefix("websocket.")})
             if self.state is _COMPLETE:
@@ -158,45 +172,59 @@ class WebSocketExchange(Exchange):
         self._check_open(message_type)
         if message_type != "websocket.close":
             raise MessageOrderError(self.state.value, message_type)
-        self._close(message.get("code"), message.get("reason"))
+        code, reason = message.get("code"), message.get("reason")
+        code = CloseCode.NORMAL_CLOSURE if code is None else code
+        reason = "" if reason is None else reason
+        try:
+            check_close(code, reason)
+        except ValueError as error:
+            raise ApplicationError(f"'websocket.close': {error}") from None
+        self._close(code, reason)
+
+    async def _deny(self, message: SendMessage) -> None:
+        self.state = ExchangeState.AWAITING_START
+        try:
+            await super().send({**message, "type": "http.response.start"})
+        finally:
+            if self.state is ExchangeState.AWAITING_START:  # It was not allowed: there is still no answer.
+                self.state = _AWAITING_ACCEPT
+        # The client may have sent frames already, which nobody could tell from a request.
+        self._stream.close_when_sent()
 
     def _accept(self, message: SendMessage) -> None:
         handshake = self._handshake
         fields = [
-            field for field in map(tuple, message.get("headers") or ()) if field[0].lower() not in _OF_THE_HANDSHAKE
+            field for field in map(checked_field, message.get("headers") or ()) if field[0] not in _OF_THE_HANDSHAKE
         ]
         subprotocol = message.get("subprotocol")
         if subprotocol is not None:
-            fields = [field for field in fields if field[0].lower() != b"sec-websocket-protocol"]
-            fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+            fields = [field for field in fields if field[0] != b"sec-websocket-protocol"]
+            fields.append((b"sec-websocket-protocol", _subprotocol(subprotocol)))
         fields += handshake.accept_fields
-        websocket = WebSocketConnection(
-            self._context, self._messages, self._waiters, self._on_websocket_end, handshake.deflate
-        )
-        self._websocket = websocket
+        self._stream.accept_websocket(fields)
         self.state = _OPEN
-        try:
-            self._stream.accept_websocket(fields, websocket)
-        except Exception:
-            self._websocket = None
-            self.state = _AWAITING_ACCEPT
-            raise
+        # Before it begins: what has come behind the handshake may end it at once.
         self.status = 101
         self.response_headers = fields
-        if self._leaving:
+        websocket = self._websocket = WebSocketConnection(
+            self._context,
+            self._messages,
+            self._waiters,
+            self._on_websocket_loss,
+            self._on_websocket_end,
+            handshake.deflate,
+        )
+        self._stream.begin_websocket(websocket)
+        if self._context.leaving:
             websocket.end_grace()
 
-    def _close(self, code: int | None, reason: str | None) -> None:
+    def _close(self, code: int, reason: str) -> None:
         websocket = self._websocket
         assert websocket is not None
         self.state = _CLOSED
         # What the client has said meanwhile is of no interest to an application that has closed.
         self._messages.clear()
-        try:
-            websocket.begin_close(CloseCode.NORMAL_CLOSURE if code is None else code, reason or "")
-        except (ValueError, TypeError) as error:
-            self.state = _OPEN
-            raise ApplicationError(f"'websocket.close': {error}") from None
+        websocket.begin_close(code, reason)
 
     # The stream's side
 
@@ -205,58 +233,104 @@ class WebSocketExchange(Exchange):
         self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     def on_disconnect(self, status: int = CLIENT_GONE) -> None:
-        """The client has gone before it got its answer, or all of it."""
-        super().on_disconnect(status)
-        self._end(CloseCode.ABNORMAL_CLOSURE, "")
+        """The client has gone before it got its answer, or all of it. An open WebSocket learns of it by itself."""
+        if self.state is not _OPEN and self.state is not _CLOSED:
+            super().on_disconnect(status)
+            self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
-    def end_grace(self) -> None:
-        """The worker leaves: an answer that is still owed is not what the client waits for."""
-        self._leaving = True
-        super().end_grace()
+    @property
+    def phase(self) -> Phase:
+        """See `RunningExchange.phase`."""
+        if self.state is not _AWAITING_ACCEPT:
+            return super().phase
+        return Phase.UNANSWERED if self._disconnect is None else Phase.ABANDONED
 
     # Ends
 
-    def _on_websocket_end(self, code: int, reason: str) -> None:
-        if self.state is _OPEN:
-            self.state = _DISCONNECTED
+    def _on_websocket_loss(self) -> None:
+        self.state = _DISCONNECTED
         self._log_access()
+
+    def _on_websocket_end(self, code: int, reason: str) -> None:
+        if self.state is not _DISCONNECTED:  # Else it was lost before.
+            if self.state is _OPEN:
+                self.state = _DISCONNECTED
+            self._log_access()
         self._end(code, reason)
 
     def _end(self, code: int, reason: str) -> None:
         """Nothing more will be received: tell whoever waits for it."""
         if self._disconnect is None:
             self._disconnect = {"type": "websocket.disconnect", "code": int(code), "reason": reason}
-        messages, waiters = self._messages, self._waiters
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give what there is to those who wait for it."""
+        messages, waiters, disconnect = self._messages, self._waiters, self._disconnect
         while waiters:
+            message = messages[0] if messages else disconnect
+            if message is None:
+                break
             waiter = waiters.popleft()
             if not waiter.done():
-                waiter.set_result(messages.popleft() if messages else self._disconnect)
+                waiter.set_result(message)
+                if messages:
+                    messages.popleft()
+
+    @property
+    def _is_abandoned(self) -> bool:
+        """Whether the client has gone before its answer although one could still be sent."""
+        return self.state is _AWAITING_ACCEPT and self._disconnect is not None
+
+    def _send_plain_answer(self, status: int) -> None:
+        super()._send_plain_answer(status)
+        self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     def _on_early_return(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.NORMAL_CLOSURE, "")
+        elif self._is_abandoned:
+            self._break_off()
         elif self.state is not _CLOSED:
             super()._on_early_return()
 
     def _on_error(self, error: BaseException) -> None:
-        if self.state is _DISCONNECTED and "disconnect" in type(error).__name__.lower():
-            # What frameworks make of `websocket.disconnect` in an application that did not expect it yet.
+        if (self.state is _DISCONNECTED or self._is_abandoned) and _stands_for_disconnect(error):
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
+            self._break_off()
         else:
             super()._on_error(error)
 
     def _break_off(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.INTERNAL_ERROR, "")
-            return
-        if self.state is _AWAITING_ACCEPT:
-            self.state = ExchangeState.AWAITING_START
-        super()._break_off()
+        elif self._is_abandoned:
+            self.on_disconnect()
+            self._stream.abort()
+        elif self.state is _AWAITING_ACCEPT:
+            self._send_plain_answer(500)
+        else:
+            super()._break_off()
 
     def _log_access(self) -> None:
         # The log shows the request; the scope of a WebSocket has no method.
         self.scope = self._http_scope
         super()._log_access()
+
+
+def _stands_for_disconnect(error: BaseException) -> bool:
+    """Whether it is what frameworks make of `websocket.disconnect` where an application did not expect it yet, or what
+    `disconnect_grace_period` does."""
+    members = getattr(error, "exceptions", ())
+    if members:
+        return all(map(_stands_for_disconnect, members))
+    return isinstance(error, asyncio.CancelledError) or "disconnect" in type(error).__name__.lower()
+
+
+def _subprotocol(name: Any) -> bytes:
+    if not isinstance(name, str) or not TOKEN(value := name.encode("utf-8", "replace")):
+        raise ApplicationError("the subprotocol of 'websocket.accept' must be a str that is a token")
+    return value
 
 
 def _encoded(text: Any) -> bytes:

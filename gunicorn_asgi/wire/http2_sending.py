@@ -23,6 +23,12 @@ MAX_WINDOW_BYTES: Final = 2**31 - 1
 _MAX_FRAME_BYTES: Final = 16384
 """What every client takes (RFC 9113 section 4.2). Larger frames would save little and make the other streams wait."""
 
+_JOIN_BELOW_BYTES: Final = 1024
+"""Smaller pieces are joined in the queue of a stream: each by itself would take 200 bytes more than it holds."""
+
+_FRAME_BYTES: Final = 100
+"""What a frame that waits in `out` takes besides its content: two objects and nine bytes on the wire."""
+
 _head: Final = struct.Struct(">xHHL").pack
 """The first nine bytes of a frame: length, which here fits into two of its three bytes; type and flags; stream
 identifier. `int.to_bytes` would take half as long again."""
@@ -64,10 +70,10 @@ class FrameSender(Generic[StreamT]):
         """What each header block has to begin with."""
         self.window = DEFAULT_WINDOW_BYTES
         """Bytes of content that the client takes on all streams together."""
-        self.out: list[bytes | memoryview] = []
+        self.out: list[bytes | bytearray | memoryview] = []
         """What to write next, in its order."""
         self.out_bytes = 0
-        """Bytes of content in `out`, roughly."""
+        """What the content in `out` takes, roughly."""
 
     @property
     def has_sendable(self) -> bool:
@@ -150,11 +156,24 @@ class FrameSender(Generic[StreamT]):
             if position >= size:
                 return
             stream.queue = deque()
+            stream.queued_bytes = 0
             stream.queue_moves = True
             if stream.send_window > 0:
                 self._streams.ready[stream.id] = stream
-        stream.queue.append(memoryview(content)[position:])
+        self._enqueue(stream, stream.queue, memoryview(content)[position:])
         stream.ends = last
+
+    def _enqueue(self, stream: StreamT, queue: "deque[bytearray | memoryview]", content: memoryview) -> None:
+        stream.queued_bytes += len(content)
+        if len(content) >= _JOIN_BELOW_BYTES:
+            queue.append(content)
+            return
+        if queue:
+            last = queue[-1]
+            if isinstance(last, bytearray) and len(last) < _MAX_FRAME_BYTES:
+                last += content
+                return
+        queue.append(bytearray(content))
 
     def send_trailers(self, stream: StreamT, block: bytes) -> None:
         """Trailers end the stream. Nothing of it may be queued."""
@@ -173,8 +192,10 @@ class FrameSender(Generic[StreamT]):
                 continue
             content = queue.popleft()
             if len(content) > room:
-                queue.appendleft(content[room:])
-                content = content[:room]
+                view = memoryview(content)
+                queue.appendleft(view[room:])
+                content = view[:room]
+            stream.queued_bytes -= len(content)
             if queue:
                 stream.queue_moves = True
                 self._send_data(stream, content, ends=False)
@@ -185,12 +206,12 @@ class FrameSender(Generic[StreamT]):
                 self._send_data(stream, content, ends=stream.ends)
                 stream.on_queue_sent()
 
-    def _send_data(self, stream: StreamT, content: bytes | memoryview, ends: bool) -> None:
+    def _send_data(self, stream: StreamT, content: bytes | bytearray | memoryview, ends: bool) -> None:
         size = len(content)
         self.out.append(_head(size, _LAST_DATA if ends else _DATA, stream.id))
         if size:
             self.out.append(content)
-            self.out_bytes += size
+            self.out_bytes += size + _FRAME_BYTES
             self.window -= size
             stream.send_window -= size
         if ends:

@@ -113,10 +113,12 @@ class IncomingContent:
 class Stream:
     """One stream that is not closed. What a connection keeps for it besides is up to its subclass."""
 
-    __slots__ = ("ends", "id", "incoming", "queue", "queue_moves", "send_window", "state")
+    __slots__ = ("ends", "id", "incoming", "queue", "queue_moves", "queued_bytes", "send_window", "state")
 
     ends: bool
     """Whether the stream ends behind its queue; set with the queue."""
+    queued_bytes: int
+    """How much is in the queue; set with it."""
     queue_moves: bool
     """Whether something of the queue was sent since somebody last looked; set with the queue."""
 
@@ -125,7 +127,7 @@ class Stream:
         self.state = state
         self.send_window = send_window
         self.incoming = incoming
-        self.queue: deque[memoryview] | None = None
+        self.queue: deque[bytearray | memoryview] | None = None
         """Content that waits for its window; None for none."""
 
     def on_queue_sent(self) -> None:

@@ -1,5 +1,6 @@
 """permessage-deflate (RFC 7692): messages inflated and deflated with the parameters that a handshake has agreed on."""
 
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Final
@@ -45,6 +46,8 @@ class PerMessageDeflate:
         inflater = self._inflater
         if inflater is None:
             inflater = self._new_inflater()
+        # zlib takes no larger number than sys.maxsize, which stands for no limit.
+        max_bytes = min(max_bytes, sys.maxsize - 1)
         try:
             content = inflater.decompress(data, max_bytes + 1)
             restarts = 0

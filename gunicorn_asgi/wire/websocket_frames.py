@@ -138,11 +138,6 @@ class FrameReader:
         self.stopped = False
         """Whether reading has stopped for messages that nobody takes. `feed(b"")` goes on when some are taken."""
 
-    @property
-    def remaining_bytes(self) -> int:
-        """What is still to come of the frame that is being received."""
-        return self._remaining
-
     def stop(self) -> None:
         """Look at nothing any more."""
         self.ended = True
@@ -193,10 +188,16 @@ class FrameReader:
             length = data[position + 1] - 128  # Negative without the mask bit.
             start = position + 6
             if length > 125:
+                shorter = 125 if length == 126 else 0xFFFF
                 start += 2 if length == 126 else 8
                 if start > size:
                     break
+                if first & 0x08:
+                    self._check_start(first, length)
                 length = int.from_bytes(data[position + 2 : start - 4], "big")
+                if length <= shorter:  # RFC 6455 section 5.2 has it in the fewest bytes.
+                    self._check_start(first, length)
+                    raise WebSocketError(CloseCode.PROTOCOL_ERROR, "frame length is not in its shortest form")
             end = start + length
             # Nearly every frame: a message by itself, and all of it here.
             if whole_frames and end <= size and 0 <= length <= max_bytes and first in _WHOLE_MESSAGES:
@@ -386,18 +387,26 @@ def message_head(size: int, *, is_text: bool, compressed: bool) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8, "big")
 
 
-def encode_close(code: int, reason: str = "") -> bytes:
-    """A close frame. NO_STATUS gives one without a code, as an answer to such a one.
+def check_close(code: object, reason: object) -> None:
+    """Whether both may be sent in a close frame.
 
-    Raises ValueError for a code that must not be sent or that no registry knows, and for a reason over 123 bytes.
+    Raises ValueError for a code that must not be sent or that no registry knows, for a reason over 123 bytes, and for
+    what is no int and no str.
     """
+    if not isinstance(code, int) or not (code in _CODES_ON_THE_WIRE or 3000 <= code <= 4999):
+        raise ValueError(f"{code!r} is not a code that a close may have")
+    if not isinstance(reason, str):
+        raise ValueError(f"the reason of a close must be a str, not {type(reason).__name__}")
+    size = len(reason.encode())
+    if size > MAX_REASON_BYTES:
+        raise ValueError(f"the reason of a close may have {MAX_REASON_BYTES} bytes, not {size}")
+
+
+def encode_close(code: int, reason: str = "") -> bytes:
+    """A close frame. NO_STATUS gives one without a code, as an answer to such a one."""
     if code == CloseCode.NO_STATUS:
         return bytes((_FINAL | _CLOSE, 0))
     payload = reason.encode()
-    if len(payload) > MAX_REASON_BYTES:
-        raise ValueError(f"the reason of a close may have {MAX_REASON_BYTES} bytes, not {len(payload)}")
-    if not (code in _CODES_ON_THE_WIRE or 3000 <= code <= 4999):
-        raise ValueError(f"{code!r} is not a code that a close may have")
     return bytes((_FINAL | _CLOSE, 2 + len(payload))) + code.to_bytes(2, "big") + payload
 
 

@@ -92,7 +92,8 @@ def _check_version(fields: dict[bytes, bytes]) -> None:
 def _handshake(fields: dict[bytes, bytes], per_message_deflate: bool, accept_fields: list[Field]) -> Handshake:
     deflate: DeflateParameters | None = None
     offers = fields.get(b"sec-websocket-extensions")
-    if offers is not None and per_message_deflate:
+    # A list may be empty (RFC 9110 section 5.6.1), which `parse_extension` does not know.
+    if offers is not None and offers.strip(b" \t,") and per_message_deflate:
         deflate, response = _negotiate(offers)
         if deflate is not None:
             accept_fields.append((b"sec-websocket-extensions", response))
@@ -129,7 +130,7 @@ def _subprotocols(fields: dict[bytes, bytes]) -> list[str]:
     offered = fields.get(b"sec-websocket-protocol")
     if offered is None:
         return []
-    names = [name.strip(b" \t") for name in offered.split(b",")]
+    names = [name for part in offered.split(b",") if (name := part.strip(b" \t"))]
     if not all(TOKEN(name) for name in names):
         raise _error(400, "websocket-subprotocol")
     return [name.decode("ascii") for name in names]

@@ -81,10 +81,13 @@ def test_the_only_field_of_a_request_is_looked_at_like_any_other() -> None:
     assert serve(underscore, STRANGER, Settings(header_map="refuse")) == b"HTTP/1.1 400 Bad Request"
 
 
-def test_path_info_is_below_the_root_path() -> None:
-    scope = serve(request(b"PATH_INFO: /b c"), PROXY)
+@pytest.mark.parametrize("forwarder_headers", [(b"script_name", b"path_info"), (b"path_info",), (b"*",)])
+def test_path_info_is_a_header_and_not_the_path(forwarder_headers: tuple[bytes, ...]) -> None:
+    settings = Settings(forwarded_allow_ips=("*",), forwarder_headers=forwarder_headers)
+    scope = serve(request(b"PATH_INFO: /admin"), PROXY, settings)
     assert not isinstance(scope, bytes)
-    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/root", "/root/b c", b"/root/b%20c")
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("", "/a", b"/a")
+    assert (b"path_info", b"/admin") in scope["headers"]
 
 
 HANDSHAKE = (

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gunicorn_asgi.asgi_types import Application, Receive, Send
+from gunicorn_asgi.asgi_types import Address, Application, Receive, Send
 from gunicorn_asgi.connection.clock import TICK_SECONDS
 from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.connection.exchange import Exchange
@@ -30,7 +31,7 @@ from tests.connection.serving import (
     turns,
 )
 from tests.connection.test_http1 import Held, ignore, respond, stream, tell
-from tests.support.fake_transport import FakeTransport
+from tests.support.fake_transport import FakeSocket, FakeTransport
 from tests.support.http1 import request as http1_request
 from tests.support.http2_frames import BEGIN, GET, POST, Http2Response, Reader, block, data, headers
 
@@ -93,9 +94,19 @@ Steps = Callable[[Client], Awaitable[None]]
 
 
 def serve(
-    app: Application, steps: Steps, *, begin: bytes = BEGIN, negotiate: bool = False, tls: Any = None, **settings: Any
+    app: Application,
+    steps: Steps,
+    *,
+    begin: bytes = BEGIN,
+    negotiate: bool = False,
+    tls: Any = None,
+    relayed: Address | None = None,
+    **settings: Any,
 ) -> Client:
-    """Serve one connection while `steps` are taken; then the client goes away."""
+    """Serve one connection while `steps` are taken; then the client goes away.
+
+    `relayed` is whom the PROXY protocol has named for its socket.
+    """
 
     async def main() -> Client:
         loop = asyncio.get_running_loop()
@@ -103,6 +114,8 @@ def serve(
         log, access_log = RecordingLog(), RecordingAccessLog()
         all_settings = Settings(**{"http2_cleartext": "both", "http2_cleartext_peers": "all", **settings})
         context = serving_context(app, settings=all_settings, log=log, access_log=access_log)
+        if relayed is not None:
+            context.relayed[FakeSocket(socket.AF_INET).fileno()] = relayed
         protocol = Negotiation(context) if negotiate else Http2Connection(context)
         transport = FakeTransport(loop, protocol, sslcontext=tls, can_write_eof=tls is None)
         client = Client(context, log, access_log, loop, transport)

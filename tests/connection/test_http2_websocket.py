@@ -1,6 +1,7 @@
 """WebSockets over a stream of an HTTP/2 connection (RFC 8441)."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -155,6 +156,17 @@ def test_frames_in_pieces(size: int) -> None:
     serve(Echo(), steps)
 
 
+def test_the_client_that_the_proxy_protocol_names() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False), data(1, websocket.frame(websocket.TEXT, b"abc")))
+        assert [frame.payload for frame in messages(client)] == [b"abc"]
+        assert {connection.peer for connection in client.context.connections} == {"198.51.100.9"}  # type: ignore[attr-defined]
+
+    app = Echo()
+    serve(app, steps, relayed=("198.51.100.9", 4000))
+    assert app.scope["client"] == ("198.51.100.9", 4000)
+
+
 def test_frames_before_the_handshake_is_answered() -> None:
     async def steps(client: Client) -> None:
         await client.send(
@@ -164,6 +176,39 @@ def test_frames_before_the_handshake_is_answered() -> None:
         assert client.responses[1].ended
 
     serve(Echo(), steps)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_what_drips_in_while_nobody_takes_it_costs_what_it_holds(accepted: bool) -> None:
+    go = asyncio.Event()
+    app = Echo()
+
+    async def slow(scope: Any, receive: Receive, send: Send) -> None:
+        if accepted:
+            await receive()
+            await send({"type": "websocket.accept"})
+        await go.wait()
+        if accepted:
+            while (await receive())["type"] == "websocket.receive":
+                app.received.append(b"")
+        else:
+            await app(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        if accepted:
+            await client.send(data(1, websocket.frame(websocket.TEXT, b"a") * 2))
+        whole = websocket.frame(websocket.TEXT, b"abcd") * 5000
+        tracemalloc.start()
+        await client.send(*(data(1, whole[begin : begin + 2]) for begin in range(0, len(whole), 2)))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 256 * KIB
+        go.set()
+        await turns(6000)
+        assert len(app.received) == (5002 if accepted else 5001)
+
+    serve(slow, steps, ws_max_queue=1)
 
 
 def test_the_application_closes() -> None:
@@ -221,6 +266,39 @@ def test_a_handshake_that_ends_its_stream() -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "loss", "end"])
+@pytest.mark.parametrize("first", ["application", "client", "nobody"])
+def test_one_line_in_the_access_log(first: str, how: str) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        if first == "application":
+            await send({"type": "websocket.close"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        await done.wait()
+
+    done = asyncio.Event()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        if first == "client":
+            await client.send(data(1, websocket.close()))
+        if how == "reset":
+            await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        elif how == "loss":
+            client.transport.lose()
+        else:
+            await client.send(data(1, b"", ended=True))
+        await turns()
+        done.set()
+        await turns()
+        assert client.access_log.lines == [("/", 101, 0)]
+
+    client = serve(app, steps)
+    assert client.access_log.lines == [("/", 101, 0)]
+
+
+@pytest.mark.parametrize("how", ["reset", "loss", "end"])
 def test_a_client_that_goes(how: str) -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1, CONNECT, ended=False))
@@ -256,6 +334,22 @@ def test_a_reset_before_the_answer_cancels() -> None:
     serve(app, steps)
 
 
+def test_a_stream_is_no_connection_of_its_own() -> None:
+    """But watched like one."""
+
+    async def steps(client: Client) -> None:
+        for stream_id in (1, 3, 5):
+            await client.send(headers(stream_id, CONNECT, ended=False))
+        assert len(client.context.connections) == 4
+        assert client.context.socket_count == 1
+        await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        assert client.context.socket_count == 1
+        client.transport.lose()
+        assert client.context.socket_count == 0
+
+    serve(Echo(), steps)
+
+
 def test_send_waits_for_the_window() -> None:
     sent: list[int] = []
 
@@ -274,6 +368,35 @@ def test_send_waits_for_the_window() -> None:
         await turns(50)
         assert len(sent) == 40
         assert [len(frame.payload) for frame in messages(client)] == [16 * KIB] * 40
+
+    serve(app, steps)
+
+
+def test_tiny_messages_wait_for_the_window() -> None:
+    sent = 0
+    tiny = websocket.frame(websocket.TEXT, b"x")
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": "x"})
+            sent += 1
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
+        await client.send(headers(1, CONNECT, ended=False))
+        tracemalloc.start()
+        for _ in range(12):
+            await client.send(data(1, tiny * 2000))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sent * 3 < 65 * KIB
+        assert held < 512 * KIB
+        await client.send(frames.window_update_frame(0, 2**20), frames.window_update_frame(1, 2**20))
+        await turns(50)
+        assert len(messages(client)) == sent == 24_000
 
     serve(app, steps)
 
@@ -370,6 +493,26 @@ def test_a_drain_closes_with_1012() -> None:
         assert not client.is_open
 
     serve(Echo(), steps)
+
+
+def test_a_handshake_that_is_read_after_the_grace_of_a_drain() -> None:
+    accept = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await accept.wait()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        client.context.begin_drain()
+        client.context.end_grace()
+        accept.set()
+        await turns()
+        assert [frame.code for frame in messages(client)] == [1012]
+
+    serve(app, steps)
 
 
 def test_pings_and_a_client_that_does_not_answer() -> None:

@@ -1,7 +1,9 @@
 """One WebSocket from its handshake to its end, on a transport that fails on misuse and a loop whose time moves on."""
 
 import asyncio
+import contextlib
 import re
+import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -149,6 +151,7 @@ def test_the_application_chooses_subprotocol_and_headers() -> None:
             [b"X-One", b"1"],
             (b"set-cookie", b"a=b"),
             (b"sec-websocket-accept", b"forged"),
+            (b"Sec-WebSocket-Version", b"8"),
             (b"server", b"mine"),
         ]
         await send({"type": "websocket.accept", "subprotocol": "v1", "headers": headers})
@@ -164,6 +167,7 @@ def test_the_application_chooses_subprotocol_and_headers() -> None:
         assert response.get(b"set-cookie") == b"a=b"
         assert response.get(b"server") == b"mine"
         assert response.get(b"sec-websocket-accept") == accept_value()
+        assert response.get(b"sec-websocket-version") is None
         assert frames(client) == [Frame(TEXT, b"hello")]
 
     serve(app, steps)
@@ -295,6 +299,82 @@ def test_a_denial_with_a_response_of_the_application() -> None:
     assert received == [CONNECT, disconnect(1006)]
 
 
+def test_an_application_that_does_not_answer_in_time() -> None:
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        received.append(await receive())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            received.append(await receive())
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        await client.pass_time(4.5)
+        (response,) = client.responses
+        assert response.status == 504
+        assert response.get(b"connection") == b"close"
+        assert client.access_log.lines == [("/", 504, len(response.body))]
+        assert not client.context.exchanges
+        assert client.log.exceptions == []
+
+    serve(app, steps, request_timeout_seconds=3.0)
+    assert received == [CONNECT, disconnect(1006)]
+
+
+def test_an_open_websocket_may_take_its_time() -> None:
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.pass_time(15.0)
+        assert client.is_open
+
+    serve(Recorder(), steps, request_timeout_seconds=3.0, disconnect_grace_seconds=3.0)
+
+
+def test_an_application_that_does_not_notice_the_loss_is_cancelled() -> None:
+    """Where that is asked for, also while messages are left that it has not taken."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(frame(TEXT, b"a") * 10)
+        client.transport.lose()
+        await client.pass_time(5.0)
+        assert not client.context.exchanges
+        assert client.log.of("error") == []
+
+    serve(app, steps, ws_max_queue=4, disconnect_grace_seconds=3.0)
+
+
+@pytest.mark.parametrize("answer_with", [401, 101])
+def test_an_answer_that_was_not_allowed_is_none(answer_with: int) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        bad = [(b"a b", b"c")]
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="token"):
+                await send({"type": "websocket.http.response.start", "status": 400, "headers": bad})
+            with pytest.raises(RuntimeError, match="token"):
+                await send({"type": "websocket.accept", "headers": bad})
+        with pytest.raises(RuntimeError, match="no answer, expected"):
+            await send({"type": "websocket.http.response.body"})
+        if answer_with == 101:
+            await send(ACCEPT)
+        else:
+            await send({"type": "websocket.http.response.start", "status": 401})
+            await send({"type": "websocket.http.response.body"})
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        assert answer(client).status == answer_with
+        assert client.access_log.lines == [("/", answer_with, 0)]
+
+    serve(app, steps)
+
+
 @pytest.mark.parametrize(
     ("messages", "names"),
     [
@@ -313,9 +393,18 @@ def test_a_denial_with_a_response_of_the_application() -> None:
         ([ACCEPT, {"type": "websocket.send"}], "needs 'bytes' or 'text'"),
         ([ACCEPT, {"type": "websocket.send", "text": b"a"}], "needs 'bytes' or 'text'"),
         ([ACCEPT, {"type": "websocket.send", "bytes": "a"}], "must be bytes, not str"),
+        ([ACCEPT, {"type": "websocket.close", "code": 1005}], "1005 is not a code"),
         ([ACCEPT, {"type": "websocket.close", "code": 1006}], "1006 is not a code"),
+        ([ACCEPT, {"type": "websocket.close", "code": 1000.0}], "1000.0 is not a code"),
+        ([ACCEPT, {"type": "websocket.close", "reason": b"bye"}], "must be a str, not bytes"),
         ([ACCEPT, {"type": "websocket.close", "reason": "a" * 124}], "123 bytes"),
         ([{"type": "websocket.accept", "headers": [(b"a b", b"c")]}], "token"),
+        ([{"type": "websocket.accept", "headers": [()]}], "not a pair"),
+        ([{"type": "websocket.accept", "subprotocol": b"v1"}], "must be a str that"),
+        ([{"type": "websocket.accept", "subprotocol": "v\r\n1"}], "a token"),
+        ([{"type": "websocket.accept", "subprotocol": ""}], "a token"),
+        ([{"type": "websocket.accept", "subprotocol": "\ud800"}], "a token"),
+        ([{"type": "websocket.http.response.start", "status": 401, "headers": [(b"a b", b"c")]}], "token"),
     ],
 )
 def test_messages_out_of_order_or_shape_raise_in_the_application(messages: list[Any], names: str) -> None:
@@ -356,6 +445,38 @@ def test_the_client_closes() -> None:
     serve(app, steps)
     assert app.contents == ["a"]
     assert app.end == (3001, "tschüß")
+
+
+@pytest.mark.parametrize("end", [close(), frame(TEXT, b"a", mask=None)])
+def test_the_access_log_when_the_end_comes_with_the_handshake(end: bytes) -> None:
+    async def steps(client: Client) -> None:
+        await client.send(handshake() + end)
+        assert client.access_log.lines == [("/", 101, 0)]
+        (record,) = client.access_log.records
+        assert b"sec-websocket-accept" in dict(record.response_headers)
+
+    serve(Recorder(), steps)
+
+
+@pytest.mark.parametrize("how", ["client", "application", "loss"])
+def test_the_access_log_shows_how_long_it_was_open(how: str) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await receive()
+        await receive()
+        await send({"type": "websocket.close"})
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        await asyncio.sleep(0.1)
+        if how == "loss":
+            client.transport.lose()
+        else:
+            await client.send(close() if how == "client" else frame(TEXT, b"a"))
+        (seconds,) = client.access_log.durations_seconds
+        assert 0.09 < seconds < 10
+
+    serve(app, steps)
 
 
 def test_the_client_closes_without_a_code() -> None:
@@ -496,6 +617,42 @@ def test_the_application_closes(message: dict[str, Any], payload: bytes) -> None
     assert received == [disconnect(int.from_bytes(payload[:2], "big"), payload[2:].decode())]
 
 
+@pytest.mark.parametrize(
+    "bad", [{"code": 1006}, {"code": 1000.0}, {"code": "1000"}, {"reason": b"bye"}, {"reason": "a" * 124}]
+)
+def test_a_close_that_is_not_allowed_changes_nothing(bad: dict[str, Any]) -> None:
+    app = Recorder()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        app.may_receive.clear()
+        await client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(20)))
+        assert app.sends is not None
+        with pytest.raises(RuntimeError, match=r"websocket\.close"):
+            await app.sends({"type": "websocket.close", **bad})
+        app.may_receive.set()
+        await turns(50)
+        await client.send(frame(TEXT, b"later"))
+        assert app.contents == [*map(str, range(20)), "later"]
+        await client.send(close(3000))
+
+    serve(app, steps, ws_max_queue=4)
+    assert app.end == (3000, "")
+
+
+def test_a_failed_close_that_is_not_caught_closes_with_1011() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await send({"type": "websocket.close", "reason": b"bye"})
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        assert frames(client) == [Frame(CLOSE, b"\x03\xf3")]
+        assert len(client.log.exceptions) == 1
+
+    serve(app, steps)
+
+
 def test_an_application_that_returns_closes_normally() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
@@ -565,6 +722,52 @@ def test_an_exception_that_stands_for_the_disconnect_is_no_error() -> None:
         assert len(client.log.of("debug")) == 1
 
     serve(Recorder(then), steps)
+
+
+def test_a_group_of_exceptions_that_stand_for_the_disconnect_is_no_error() -> None:
+    class WebSocketDisconnect(Exception):
+        """As Starlette raises it."""
+
+    class Group(Exception):
+        """As `ExceptionGroup`, which Python 3.10 does not have."""
+
+        exceptions: tuple[Exception, ...] = ()
+
+    async def then(send: Send) -> None:
+        group = Group()
+        group.exceptions = (WebSocketDisconnect(), members[-1])
+        raise group
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(close())
+
+    members: list[Exception] = [WebSocketDisconnect()]
+    assert serve(Recorder(then), steps).log.of("error") == []
+    members.append(ValueError("on purpose"))
+    assert len(serve(Recorder(then), steps).log.of("error")) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_client_that_ends_its_side_before_the_answer(fails: bool) -> None:
+    class WebSocketDisconnect(Exception):
+        """As Starlette raises it."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        if fails:
+            raise WebSocketDisconnect
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        await client.end_sending()
+        await client.pass_time(3.0)
+        assert not client.is_open
+        assert client.log.of("error") == []
+        assert client.access_log.lines == [("/", 499, 0)]
+
+    serve(app, steps)
 
 
 @pytest.mark.parametrize(
@@ -775,7 +978,7 @@ def test_an_idle_client_is_pinged_and_kept_while_it_answers() -> None:
 
 @pytest.mark.parametrize("noise", [None, frame(PONG, b"unasked"), frame(TEXT, b"a"), frame(PING)])
 def test_a_client_that_does_not_answer_a_ping_is_given_up(noise: bytes | None) -> None:
-    """As a peer whose machine has gone: nothing says so but its silence."""
+    """As a peer whose machine has gone: nothing says so but its silence. What it was sending before may still come."""
     app = Recorder()
 
     async def steps(client: Client) -> None:
@@ -783,6 +986,7 @@ def test_a_client_that_does_not_answer_a_ping_is_given_up(noise: bytes | None) -
         await client.pass_time(11.5)
         if noise is not None:
             await client.send(noise)
+            await client.pass_time(5.0)
         await client.pass_time(4.0)
         assert client.is_open
         await client.pass_time(2.5)
@@ -805,6 +1009,55 @@ def test_pings_or_their_timeout_can_be_switched_off(settings: dict[str, Any]) ->
         assert len(frames(client)) == (0 if "ws_ping_interval_seconds" in settings else 3)
 
     serve(Recorder(), steps, **settings)
+
+
+def test_a_client_is_also_pinged_while_nobody_takes_its_messages() -> None:
+    """Its pong could not be read. But what is sent to one that has gone fails, which nothing else would show."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(frame(TEXT, b"a") * 10)
+        assert not client.transport.reading
+        await client.pass_time(10 * 12.0)
+        assert [received.opcode for received in frames(client)] == [PING] * len(frames(client))
+        assert 8 < len(frames(client)) < 13
+        assert client.is_open
+        client.transport.stalled = True
+        await client.pass_time(40.0)
+        assert client.transport.aborted
+        assert client.access_log.lines == [("/chat", 101, 0)]
+        (exchange,) = client.context.exchanges
+        exchange.task.cancel()
+        await turns()
+        assert client.log.of("error") == []
+
+    serve(
+        app,
+        steps,
+        ws_max_queue=4,
+        ws_ping_interval_seconds=10.0,
+        ws_ping_timeout_seconds=5.0,
+        write_timeout_seconds=15.0,
+    )
+
+
+def test_many_frames_on_their_way_may_hold_up_the_pong() -> None:
+    async def steps(client: Client) -> None:
+        await opened(client)
+        for _ in range(8):
+            await client.pass_time(5.0)
+            await client.send(frame(BINARY, bytes(1000)))
+        assert client.is_open
+        ping = [received for received in frames(client) if received.opcode == PING][-1]
+        await client.send(frame(PONG, ping.payload))
+        await client.pass_time(15.0)
+        assert frames(client)[-1].code == 1011
+
+    serve(Recorder(), steps, ws_ping_interval_seconds=5.0, ws_ping_timeout_seconds=5.0)
 
 
 def test_a_long_frame_on_its_way_may_hold_up_the_pong() -> None:
@@ -881,6 +1134,56 @@ def test_what_was_received_before_the_client_went_is_still_delivered(farewell: b
     assert app.end == (3000 if farewell else 1006, "")
 
 
+def test_an_application_that_only_sends_learns_that_the_client_has_gone() -> None:
+    received: list[Any] = []
+    errors: list[OSError] = []
+    lost = asyncio.Event()
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        await lost.wait()
+        for message in (text("a"), {"type": "websocket.close"}):
+            try:
+                await send(message)
+            except OSError as error:
+                errors.append(error)
+        received.extend([await receive() for _ in range(22)])
+        await send(text("a"))
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(20)))
+        client.transport.lose(ConnectionResetError())
+        assert client.access_log.lines == [("/chat", 101, 0)]
+        lost.set()
+        await turns(50)
+        assert client.log.of("error") == []
+        assert len(client.access_log.lines) == 1
+
+    serve(app, steps, ws_max_queue=4)
+    assert [type(error) for error in errors] == [ClientDisconnected] * 2
+    assert [message.get("text") for message in received[:20]] == [str(number) for number in range(20)]
+    assert received[20:] == [disconnect(1006)] * 2
+
+
+def test_who_waits_to_send_learns_that_the_client_has_gone() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        while True:
+            await send(binary(bytes(20 * KIB)))
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(handshake() + frame(TEXT, b"a") * 20)
+        client.transport.lose(ConnectionResetError())
+        await turns()
+        assert not client.context.exchanges
+        assert client.log.of("error") == []
+
+    serve(app, steps, ws_max_queue=4)
+
+
 def test_a_message_is_not_lost_when_its_receive_is_cancelled() -> None:
     received: list[Any] = []
     waiting = asyncio.Event()
@@ -904,6 +1207,76 @@ def test_a_message_is_not_lost_when_its_receive_is_cancelled() -> None:
 
     serve(app, steps)
     assert received == [{"type": "websocket.receive", "text": "a"}]
+
+
+def test_a_message_that_comes_back_wakes_another_receive() -> None:
+    received: list[Any] = []
+    receives: list[asyncio.Task[Any]] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        receives.extend(asyncio.ensure_future(receive()) for _ in range(2))
+        received.append(await receives[1])
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        client.transport.feed(frame(TEXT, b"a"))
+        receives[0].cancel()
+        await turns()
+        assert received == [{"type": "websocket.receive", "text": "a"}]
+
+    serve(app, steps)
+
+
+def test_the_last_message_is_not_lost_when_its_receive_is_cancelled() -> None:
+    received: list[Any] = []
+    go_on = asyncio.Event()
+    receives: list[asyncio.Task[Any]] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        receives.append(asyncio.ensure_future(receive()))
+        await go_on.wait()
+        received.extend([await receive(), await receive()])
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        client.transport.feed(frame(TEXT, b"a") + close(3000))
+        receives[0].cancel()
+        await turns()
+        go_on.set()
+        await turns()
+
+    serve(app, steps)
+    assert received == [{"type": "websocket.receive", "text": "a"}, disconnect(3000)]
+
+
+def test_a_receive_that_is_cancelled_leaves_nothing_behind() -> None:
+    """As with `asyncio.wait({receive, something else})`, again and again."""
+    held: list[int] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        for _ in range(2):
+            tracemalloc.start()
+            for _ in range(1000):
+                task = asyncio.ensure_future(receive())
+                await asyncio.sleep(0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            held.append(tracemalloc.get_traced_memory()[0])
+            tracemalloc.stop()
+
+    async def steps(client: Client) -> None:
+        await opened(client)
+        await turns(10_000)
+        assert held[-1] < 64 * KIB
+
+    serve(app, steps)
 
 
 def test_several_receives_at_once() -> None:
@@ -978,8 +1351,55 @@ def test_a_client_that_does_not_even_read_its_close() -> None:
     async def steps(client: Client) -> None:
         client.transport.stalled = True
         await client.send(handshake())
-        await client.pass_time(CLOSE_SECONDS + 2)
+        await client.pass_time(30)
+        assert not client.transport.aborted
+        await client.pass_time(12)
         assert client.transport.aborted
+
+    serve(app, steps, write_timeout_seconds=40.0)
+
+
+def test_a_close_behind_much_that_the_client_reads_slowly() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        await send(binary(bytes(200 * KIB)))
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(handshake())
+        for _ in range(40):
+            await client.pass_time(3.0)
+            client.transport.take(5 * KIB)
+        client.transport.take()
+        await client.pass_time(5.0)
+        assert not client.transport.aborted
+        assert frames(client)[-1].code == 1000
+        await client.pass_time(2 * CLOSE_SECONDS)
+        assert client.transport.aborted
+
+    serve(app, steps, write_timeout_seconds=4.0)
+
+
+def test_a_close_wakes_whoever_waits_to_send() -> None:
+    errors: list[str] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        try:
+            while True:
+                await send(binary(bytes(20 * KIB)))
+        except OSError as error:
+            errors.append(str(error))
+
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        await client.send(handshake())
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert errors == ["the client has gone"]
+        assert not client.context.exchanges
 
     serve(app, steps)
 
@@ -1028,6 +1448,20 @@ def test_a_websocket_that_is_accepted_after_the_grace_of_a_drain() -> None:
 
     serve(app, steps)
     assert received == [disconnect(1012)]
+
+
+def test_a_handshake_that_is_complete_after_the_grace_of_a_drain() -> None:
+    app = Recorder()
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake()[:-10])
+        client.context.begin_drain()
+        client.context.end_grace()
+        await client.send(handshake()[-10:])
+        assert frames(client) == [Frame(CLOSE, b"\x03\xf4")]
+
+    serve(app, steps)
+    assert app.end == (1012, "")
 
 
 def test_the_end_of_a_worker() -> None:

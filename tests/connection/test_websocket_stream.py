@@ -32,10 +32,12 @@ class Stream(AngleStream):
         super().__init__(loop)
         self.transport = FakeTransport(loop, asyncio.Protocol(), can_write_eof=False)
 
-    def accept_websocket(self, fields: Sequence[Field], websocket: WebSocketConnection) -> None:
+    def accept_websocket(self, fields: Sequence[Field]) -> None:
         if any(name == b"forbidden" for name, _ in fields):
             raise ApplicationError("response header b'forbidden'")
         self.writes.append(f"<200{self._shown(list(fields))}>")
+
+    def begin_websocket(self, websocket: WebSocketConnection) -> None:
         self.transport.set_protocol(websocket)
         websocket.begin(self.transport, frame(TEXT, b"early"))
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ BAD: dict[str, tuple[list[str], dict[str, str], str, str]] = {
         ["--env", "GUNICORN_ASGI_WS_MAX_QUEUE=many"],
         {},
         "gunicorn_asgi.Worker",
-        "environment variable GUNICORN_ASGI_WS_MAX_QUEUE: ws_max_queue='many': expected a whole number of at least 1",
+        "environment variable GUNICORN_ASGI_WS_MAX_QUEUE: ws_max_queue='many': expected a whole number from 1",
     ),
     "zttp": (
         [],
@@ -89,6 +90,59 @@ BAD: dict[str, tuple[list[str], dict[str, str], str, str]] = {
         "loop='nowhere:make' cannot be imported: No module named 'nowhere'; correct it, or use 'auto'",
     ),
 }
+BAD |= {
+    "no options": (
+        [],
+        {},
+        f"{CLASSES}.WithoutOptions",
+        "CONFIG_KWARGS of WithoutOptions=None: expected a dictionary of options",
+    ),
+    "no connections": (
+        ["--worker-connections", "0"],
+        {},
+        "gunicorn_asgi.Worker",
+        "worker_connections=0: expected a whole number from 1",
+    ),
+    "too large a number": (
+        [],
+        {"GUNICORN_ASGI_BACKLOG": "3000000000"},
+        "gunicorn_asgi.Worker",
+        "environment variable GUNICORN_ASGI_BACKLOG: backlog='3000000000': expected a whole number from 1 to",
+    ),
+    "too long a time": (
+        [],
+        {"GUNICORN_ASGI_WS_PING_INTERVAL": "1e300"},
+        "gunicorn_asgi.Worker",
+        "environment variable GUNICORN_ASGI_WS_PING_INTERVAL: ws_ping_interval='1e300': expected seconds as a number ",
+    ),
+    "root path": (
+        [],
+        {"GUNICORN_ASGI_ROOT_PATH": "//evil"},
+        "gunicorn_asgi.Worker",
+        "environment variable GUNICORN_ASGI_ROOT_PATH: root_path='//evil': expected a path that begins with one slash",
+    ),
+    "misspelt secret": (
+        [],
+        {"GUNICORN_ASGI_SSL_KEYFILE_PASSWROD": "hunter2"},
+        "gunicorn_asgi.Worker",
+        (
+            "environment variable GUNICORN_ASGI_SSL_KEYFILE_PASSWROD=...: there is no option 'ssl_keyfile_passwrod'; "
+            "did you mean 'ssl_keyfile_password'?"
+        ),
+    ),
+    "environment file that is none": (
+        [],
+        {"GUNICORN_ASGI_ENV_FILE": sys.executable},
+        "gunicorn_asgi.Worker",
+        f"env_file={sys.executable!r} is no text in UTF-8 (",
+    ),
+    "what cannot even be shown": (
+        [],
+        {},
+        f"{CLASSES}.WithoutWords",
+        "the settings cannot be checked: ",
+    ),
+}
 if "protocol" in KNOWN_SETTINGS:
     BAD["uwsgi"] = (
         ["--protocol", "uwsgi"],
@@ -111,6 +165,7 @@ def is_refused(code: int, output: str, line: str) -> None:
     assert len(errors) == 1, output
     assert errors[0].startswith(line)
     assert "Traceback" not in output
+    assert "hunter2" not in output
     assert "Booting worker" not in output
 
 
@@ -145,6 +200,35 @@ def test_check_config_looks_at_the_application() -> None:
     code, output = run_gunicorn("nowhere", "--check-config", worker=None, program="gunicorn_asgi")
     assert code == 1
     assert "ModuleNotFoundError: No module named 'tests.integration.apps.nowhere'" in output
+
+
+@pytest.mark.parametrize(
+    ("worker", "reason"),
+    [
+        ("gunicorn_asgi.Wroker", "there is no such class in its module; use 'gunicorn_asgi.Worker'"),
+        ("nowhere.Worker", "No module named 'nowhere'; use 'gunicorn_asgi.Worker'"),
+    ],
+)
+def test_check_config_looks_at_the_worker_class(worker: str, reason: str) -> None:
+    code, output = run_gunicorn("probe", "--check-config", worker=worker, program="gunicorn_asgi")
+    is_refused(code, output, f"worker_class={worker!r} cannot be imported: {reason}")
+
+
+def test_what_a_cluster_puts_into_the_environment_is_no_mistake(gunicorns: GunicornStarter) -> None:
+    """Kubernetes does so, where a service is called gunicorn-asgi. The last one is of the operator."""
+    env = {
+        "GUNICORN_ASGI_PORT": "tcp://10.0.0.1:8000",
+        "GUNICORN_ASGI_SERVICE_HOST": "10.0.0.1",
+        "GUNICORN_ASGI_SERVICE_PORT": "8000",
+        "GUNICORN_ASGI_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "GUNICORN_ASGI_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "GUNICORN_ASGI_USE_COLORS": "0",
+        "GUNICORN_ASGI_HOST": "0.0.0.0",
+    }
+    server = gunicorns.start("probe", "--workers", "2", env=env)
+    assert server.get("/hello").body == b"hello"
+    (line,) = re.findall(r"\[WARNING\] (.*)", server.log)
+    assert line == "environment variable GUNICORN_ASGI_HOST='0.0.0.0' has no effect; use Gunicorn's bind"
 
 
 def test_a_mistake_in_init_ends_the_boot() -> None:
@@ -216,6 +300,40 @@ def test_mistakes_that_come_with_a_hup_do_not_take_the_service_down(gunicorns: G
     server.signal(signal.SIGHUP)
     server.wait_for_log(r"(?s)(Worker exiting.*){6}")
     assert server.get("/hello").get(b"x-version") == b"4"
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        (
+            CONFIG.format(options="") + 'secure_scheme_headers = {"X-Scheme": 1}',
+            "secure_scheme_headers: 'X-Scheme': 1 names no scheme",
+        ),
+        (f"worker_class = '{CLASSES}.WithoutOptions'", "CONFIG_KWARGS of WithoutOptions=None: expected a dictionary"),
+        (
+            CONFIG.format(options=r"env_file='a\0b'"),
+            r"Worker.configure: env_file='a\x00b': expected the path",
+        ),
+        (CONFIG.format(options="headers=[('x', 0)]"), r"Worker.configure: headers=[('x', 0)]: expected pairs"),
+        (f"worker_class = '{CLASSES}.WithoutWords'", "the settings cannot be checked: ValueError('no words')"),
+        (CONFIG.format(options=f"env_file={sys.executable!r}"), f"env_file={sys.executable!r} is no text in UTF-8"),
+    ],
+)
+def test_wrong_types_that_come_with_a_hup_do_not_take_the_service_down(
+    gunicorns: GunicornStarter, tmp_path: Path, configuration: str, message: str
+) -> None:
+    config = tmp_path / "conf.py"
+    config.write_text(CONFIG.format(options="headers=[('x-version', '1')]"))
+    server = gunicorns.start("probe", "--config", str(config), worker=None)
+    config.write_text(configuration)
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(
+        rf"\[ERROR\] The new settings are refused, workers go on with those from before: {re.escape(message)}"
+    )
+    server.wait_for_log("Worker exiting")
+    assert server.get("/hello").get(b"x-version") == b"1"
+    assert "Traceback" not in server.log
     assert server.stop() == 0
 
 

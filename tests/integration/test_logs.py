@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from xprocess import XProcess
 
-from tests.support.gunicorn import Gunicorn, GunicornStarter
+from tests.support.gunicorn import KNOWN_SETTINGS, Gunicorn, GunicornStarter
 from tests.support.http1 import TIMEOUT_SECONDS, request
 
 FORMAT = "%(s)s %(B)s %(D)s <%(r)s>"
@@ -176,6 +176,31 @@ def test_a_logging_configuration_decides_about_the_lines(gunicorns: GunicornStar
     assert json.loads(logged[1]) == {"level": "INFO", "access": "/hello 200"}
 
 
+@pytest.mark.skipif("logconfig_json" not in KNOWN_SETTINGS, reason="this Gunicorn has no logconfig_json")
+def test_a_logging_configuration_in_json(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    configuration = tmp_path / "log.json"
+    configuration.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "formatters": {"marked": {"format": "marked: %(message)s"}},
+                "handlers": {
+                    "console": {"class": "logging.StreamHandler"},
+                    "marked": {"class": "logging.StreamHandler", "formatter": "marked"},
+                },
+                "loggers": {
+                    "gunicorn.access": {"handlers": ["marked"], "level": "INFO", "propagate": False},
+                    "gunicorn.error": {"handlers": ["console"], "level": "INFO", "propagate": False},
+                },
+            }
+        )
+    )
+    server = gunicorns.start("probe", "--log-config-json", str(configuration), "--access-logformat", "%(U)s %(s)s")
+    assert server.get("/hello").body == b"hello"
+    server.wait_for_log("(?m)^marked: /hello 200$")
+
+
 @pytest.fixture
 def datagrams() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -201,6 +226,31 @@ def test_lines_go_to_syslog(gunicorns: GunicornStarter, datagrams: socket.socket
     )
     assert server.get("/hello").body == b"hello"
     receive_until(datagrams, r"gunicorn\.\S*access: \[\d+\] /hello 200")
+
+
+def test_accesses_can_be_kept_out_of_syslog(gunicorns: GunicornStarter, datagrams: socket.socket) -> None:
+    port = datagrams.getsockname()[1]
+    server = gunicorns.start(
+        *("probe", "--log-syslog", "--log-syslog-to", f"udp://127.0.0.1:{port}"),
+        *("--disable-redirect-access-to-syslog", "--access-logfile", "-", "--access-logformat", "%(U)s %(s)s"),
+    )
+    assert server.get("/hello").body == b"hello"
+    server.wait_for_log("(?m)^/hello 200$")
+    with server.connect() as connection:
+        connection.send(b"nonsense\r\n\r\n")
+        connection.read_response()
+    assert "/hello" not in receive_until(datagrams, "Refused request")
+
+
+def test_metrics_have_the_tags_of_dogstatsd(gunicorns: GunicornStarter, datagrams: socket.socket) -> None:
+    port = datagrams.getsockname()[1]
+    server = gunicorns.start("probe", "--statsd-host", f"127.0.0.1:{port}", "--dogstatsd-tags", "place:here")
+    assert server.get("/hello").body == b"hello"
+    receive_until(
+        datagrams,
+        r"gunicorn\.requests:1\|c(\|@1\.0)?\|#place:here",
+        r"gunicorn\.worker\.\d+\.connections:\d+\|g\|#place:here",
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--access-logfile", "-")], ids=["no access log", "access log"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 from pathlib import Path
 
@@ -138,6 +139,42 @@ def test_env_file(gunicorns: GunicornStarter, tmp_path: Path) -> None:
     assert about(gunicorns.start("interfaces:about", env=environment(env_file=str(path))))["loaded_with"] == "file"
     server = gunicorns.start("interfaces:about", "--env", "READ_WHILE_LOADING=set", env=environment(env_file=str(path)))
     assert about(server)["loaded_with"] == "set"
+
+
+def test_env_file_is_read_before_a_preloaded_application(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    """And anew when the master reloads, which must not take what it finds in its environment for the operator's."""
+    path = tmp_path / "variables"
+    path.write_text("READ_WHILE_LOADING=file\nREAD_LATER=1\n")
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text("import os\nassert 'READ_LATER' not in os.environ\npreload_app = True\n")
+    server = gunicorns.start("interfaces:about", "--config", str(config), env=environment(env_file=str(path)))
+    seen = about(server)
+    assert (seen["loaded_with"], seen["loaded_in"]) == ("file", server.pid)
+
+    path.write_text("READ_WHILE_LOADING=changed\n")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("Worker exiting")
+    seen = about(server)
+    # Gunicorn does not load a preloaded module again, but the variables of its workers are those of the file.
+    assert (seen["loaded_with"], seen["variable"]) == ("file", "changed")
+
+
+def test_a_preloaded_application_and_an_env_file_that_comes_too_late(
+    gunicorns: GunicornStarter, tmp_path: Path
+) -> None:
+    path = tmp_path / "variables"
+    path.write_text("READ_WHILE_LOADING=file\n")
+    server = gunicorns.start("interfaces:about", "--preload", "--env", f"GUNICORN_ASGI_ENV_FILE={path}")
+    assert about(server)["loaded_with"] == ""
+    assert len(re.findall(r"\[WARNING\] env_file='.*' in raw_env comes too late for preload_app", server.log)) == 1
+
+
+def test_options_in_an_env_file_are_warned_about(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    path = tmp_path / "variables"
+    path.write_text("GUNICORN_ASGI_ROOT_PATH=/file\n")
+    server = gunicorns.start("interfaces:about", "--workers", "2", env=environment(env_file=str(path)))
+    assert about(server)["root_path"] == ""
+    assert len(re.findall(r"\[WARNING\] env_file='.*': GUNICORN_ASGI_ROOT_PATH has no effect there", server.log)) == 1
 
 
 def test_preload_app(gunicorns: GunicornStarter) -> None:

@@ -150,6 +150,19 @@ def test_haproxy_in_http_mode_names_the_client(tcp_server: Gunicorn, tmp_path: P
 
 
 @needs_haproxy
+def test_no_client_chooses_a_path_that_haproxy_has_not_seen(tcp_server: Gunicorn, tmp_path: Path) -> None:
+    configuration = haproxy_configuration("option forwardfor", tcp_server.address)
+    made_up = "SCRIPT_NAME: /scope\r\nPATH_INFO: /hello\r\n"
+    with haproxy(tmp_path, configuration) as address, Connection(address, source=SOURCE) as connection:
+        scope = scope_of(connection, fields=made_up)
+        assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("", "/scope", "/scope")
+        assert not {"script_name", "path_info"} & {name for name, _ in scope["headers"]}
+    with tcp_server.connect() as connection:
+        scope = scope_of(connection, fields="PATH_INFO: /hello\r\n")
+        assert scope["path"] == "/scope", "where a proxy passes it on"
+
+
+@needs_haproxy
 @pytest.mark.parametrize("send_proxy", ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options unique-id"])
 def test_haproxy_in_tcp_mode_names_the_client(
     proxied_server: tuple[Gunicorn, dict[str, Any]], tmp_path: Path, send_proxy: str

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from tests.support.gunicorn import Gunicorn, GunicornStarter
 from tests.support.http1 import Response, request
+from tests.support.websocket import TEXT, WebSocketClient, close, frame
 
 APP = """\
-from tests.integration.apps.probe import app as probe, respond
+from tests.integration.apps.probe import respond
+from tests.integration.apps.websocket_probe import app as probe
 
 
 async def app(scope, receive, send):
@@ -67,14 +70,14 @@ def path(tmp_path: Path) -> Path:
 
 def start(gunicorns: GunicornStarter, path: Path, *options: str) -> Application:
     env = {"PYTHONPATH": str(path.parents[3]), "PYTHONDONTWRITEBYTECODE": "1"}
-    server = gunicorns.start("reloaded", "--reload", "--keep-alive", "60", *options, env=env)
+    server = gunicorns.start("reloaded", "--keep-alive", "60", *options, env=env)
     return Application(path, server)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_changed_file_is_served_at_once(gunicorns: GunicornStarter, path: Path, engine: str) -> None:
     """Also with an idle connection and a stream without end."""
-    application = start(gunicorns, path, "--reload-engine", engine)
+    application = start(gunicorns, path, "--reload", "--reload-engine", engine)
     server = application.server
     with server.connect() as idle, server.connect() as stream, server.connect() as waiting:
         assert idle.get("/").body == b"before"
@@ -92,8 +95,34 @@ def test_a_changed_file_is_served_at_once(gunicorns: GunicornStarter, path: Path
     assert "WORKER TIMEOUT" not in server.log
 
 
+@pytest.mark.parametrize("how", ["reload", "HUP"])
+def test_open_websockets_are_told_to_connect_again(gunicorns: GunicornStarter, path: Path, how: str) -> None:
+    options = ("--reload", "--reload-engine", "poll") if how == "reload" else ()
+    application = start(gunicorns, path, *options)
+    server = application.server
+    with WebSocketClient(server.address) as client, WebSocketClient(server.address) as stuck:
+        assert client.open("/echo").status == 101
+        assert stuck.open("/stuck").status == 101
+        stuck.send(frame(TEXT, b"a") * 100)
+        if how == "reload":
+            application.save(APP.format("after"))
+        else:
+            path.write_text(APP.format("after"))
+            server.signal(signal.SIGHUP)
+        assert client.read_close().code == 1012
+        client.send(close(1012))
+        assert client.is_closed_by_server()
+        assert stuck.read_close().code == 1012
+        assert application.next_answer(b"before").body == b"after"
+    with WebSocketClient(server.address) as client:
+        assert client.open("/echo").status == 101
+        client.send_frame(TEXT, b"hello")
+        assert client.read_frame().payload == b"hello"
+    assert "SIGKILL" not in server.log
+
+
 def test_a_syntax_error_is_shown_and_healed_by_the_next_save(gunicorns: GunicornStarter, path: Path) -> None:
-    application = start(gunicorns, path, "--reload-engine", "poll")
+    application = start(gunicorns, path, "--reload", "--reload-engine", "poll")
     server = application.server
     assert server.get("/").body == b"before"
     application.save("async def app(scope, receive, send):\n    return (\n")
@@ -125,7 +154,7 @@ def test_an_extra_file_is_watched(gunicorns: GunicornStarter, path: Path, tmp_pa
     extra = tmp_path / "extra.txt"
     extra.write_text("one")
     path.write_text(READS_A_FILE.format(str(extra)))
-    application = start(gunicorns, path, "--reload-engine", "poll", "--reload-extra-file", str(extra))
+    application = start(gunicorns, path, "--reload", "--reload-engine", "poll", "--reload-extra-file", str(extra))
     assert application.server.get("/").body == b"one"
     application.path = extra
     application.save("two")

@@ -4,6 +4,7 @@ import json
 import re
 import select
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +109,23 @@ def test_header_map_decides_about_underscores(
 def test_forwarder_headers_name_what_a_proxy_may_set(gunicorns: GunicornStarter, named: str, path: str) -> None:
     server = gunicorns.start("probe", "--forwarder-headers", named)
     assert server.get("/deep", fields="SCRIPT_NAME: /mounted\r\n").body == f"{path}?".encode()
+
+
+def test_secure_scheme_headers_name_what_means_https(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    configuration = tmp_path / "gunicorn.conf.py"
+    configuration.write_text('secure_scheme_headers = {"X-Scheme": "secure"}\n')
+    server = gunicorns.start("probe", "--config", str(configuration))
+    assert scope_seen(server, "X-Scheme: secure\r\n")["scheme"] == "https"
+    assert scope_seen(server, "X-Scheme: other\r\n")["scheme"] == "http"
+    assert scope_seen(server, "X-Forwarded-Proto: https\r\n")["scheme"] == "http"
+
+
+@pytest.mark.parametrize("nobody", ["", "none", " "])
+def test_an_empty_forwarded_allow_ips_trusts_nobody(gunicorns: GunicornStarter, nobody: str) -> None:
+    server = gunicorns.start("probe", env=option("forwarded_allow_ips", nobody))
+    seen = scope_seen(server, "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n")
+    assert isinstance(seen["client"], list)
+    assert (seen["client"][0], seen["scheme"]) == ("127.0.0.1", "http")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import ssl
 import time
 from pathlib import Path
@@ -103,6 +104,22 @@ def test_a_client_certificate_is_asked_for_and_shown_to_the_application(
         hello_of(server, certificates.client())  # With TLS 1.3 it is the first read that fails.
 
 
+def test_a_client_certificate_can_be_optional(
+    gunicorns: GunicornStarter, certificates: Certificates, tmp_path: Path
+) -> None:
+    options = ("--ca-certs", str(certificates.authority), "--cert-reqs", "1")
+    server = gunicorns.start("probe", *certificates.server.options, *options)
+    for client, certified in ((certificates.client(), False), (certificates.known_client(), True)):
+        with Connection(server.address, client) as connection:
+            shown = json.loads(connection.get("/scope").body)["extensions"]["tls"]
+            assert bool(shown["client_cert_chain"]) is bool(shown["client_cert_name"]) is certified
+    stranger = certificates.client()
+    unknown = Certificates(tmp_path).issue("nobody@example.org")
+    stranger.load_cert_chain(unknown.chain, unknown.key)
+    with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+        hello_of(server, stranger)
+
+
 def test_options_of_the_worker_switch_tls_on(gunicorns: GunicornStarter, certificates: Certificates) -> None:
     server = gunicorns.start(
         "probe",
@@ -157,6 +174,15 @@ def test_a_mistake_ends_the_boot_with_one_line(
     assert len([line for line in output.splitlines() if named in line]) == 1, output
     assert "Traceback" not in output
     assert "Booting worker" not in output
+
+
+def test_a_hook_alone_does_not_serve_cleartext(tmp_path: Path) -> None:
+    configuration = tmp_path / "gunicorn.conf.py"
+    configuration.write_text(HOOK)
+    code, output = run_gunicorn("probe", "--config", str(configuration))
+    assert code == 1
+    assert len(re.findall("(?m)^Error: ssl_context=<function .* asks for TLS without a certificate; set ", output)) == 1
+    assert "Traceback" not in output
 
 
 @pytest.mark.load

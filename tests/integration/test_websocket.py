@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from xprocess import XProcess
 
-from tests.support.gunicorn import Gunicorn, GunicornStarter, peak_memory_bytes, reset_peak_memory
+from tests.support.certificates import Certificates
+from tests.support.gunicorn import Gunicorn, GunicornStarter, open_files, peak_memory_bytes, reset_peak_memory
 from tests.support.nginx import needs_nginx, nginx, upstream_of
 from tests.support.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocketClient, frame
 
@@ -279,6 +280,26 @@ def test_a_half_open_client_is_found(strict_server: Gunicorn) -> None:
 
 
 @pytest.mark.load
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_a_client_that_goes_while_nobody_takes_its_messages_is_found(strict_server: Gunicorn, how: str) -> None:
+    strict_server.get("/hello")
+    (worker,) = strict_server.worker_pids
+    before = open_files(worker)
+    with opened(strict_server, "/stuck") as client:
+        client.send(frame(TEXT, b"a") * 100)
+        assert client.read_frame().opcode == PING
+        if how == "reset":
+            client.reset()
+    begun = time.monotonic()
+    while open_files(worker) > before:
+        assert time.monotonic() - begun < TIMEOUT_SECONDS
+        time.sleep(0.1)
+    # All that it has sent before is still delivered, as far as it had come into the worker.
+    strict_server.get("/release")
+    assert journal(strict_server, "taken") >= 32
+
+
+@pytest.mark.load
 def test_a_client_that_never_reads_is_given_up(strict_server: Gunicorn) -> None:
     with opened(strict_server, "/flood?never"):
         assert journal(strict_server, "gone-never") == "ClientDisconnected"
@@ -290,6 +311,20 @@ def test_options_of_uvicorn(strict_server: Gunicorn) -> None:
         assert client.read_frame() == (TEXT, b"a" * 1000, True, 0)
         client.send_frame(TEXT, b"a" * 1001)
         assert client.read_close().code == 1009
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_tls_is_shown_to_the_application(gunicorns: GunicornStarter, tmp_path: Path, worker: str) -> None:
+    certificates = Certificates(tmp_path)
+    server = gunicorns.start("websocket_probe", *certificates.server.options, worker=worker)
+    with WebSocketClient(server.address, certificates.client()) as client:
+        assert client.open("/scope").status == 101
+        scope = json.loads(client.read_frame().payload)
+        assert scope["scheme"] == "wss"
+        assert scope["extensions"]["tls"]["tls_version"] == 0x0304
+        assert scope["extensions"]["tls"]["server_cert"] in certificates.server.chain.read_text()
+        client.send_frame(CLOSE)
+        assert client.read_close().code == 1000
 
 
 def test_ws_none_serves_plain_http(gunicorns: GunicornStarter) -> None:

@@ -124,7 +124,9 @@ class FakeTransport(asyncio.Transport):
         if not self.lost:
             self.lost = True
             self._buffer.clear()
-            self._protocol.connection_lost(error)
+            # Both loops let go of the protocol, so that no circle is left.
+            protocol, self._protocol = self._protocol, asyncio.Protocol()
+            protocol.connection_lost(error)
 
     # The protocol's side: asyncio.Transport
 

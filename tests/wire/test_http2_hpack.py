@@ -434,7 +434,7 @@ def test_what_is_repeated_in_responses_becomes_shorter() -> None:
     encoder = Http2ResponseEncoder(b"a-server-with-a-name")
     encoder.set_date(b"Fri, 27 Nov 2026 22:45:52 GMT")
     fields = ((b"content-type", b"application/x-never-seen"), (b"x-frame-options", b"a-value-never-seen"))
-    sizes = []
+    block, sizes = b"", []
     for number in range(10, 15):
         own = (b"etag", b"%d-abcdefghijklmnopqrstuvwxyz" % number)
         block, _, _ = encoder.encode(200, (*fields, own))

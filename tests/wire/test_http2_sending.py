@@ -254,6 +254,40 @@ def test_what_is_queued_for_a_reset_stream_is_dropped() -> None:
     assert server.sizes() == [(3, 10)]
 
 
+def test_tiny_pieces_that_wait_are_joined() -> None:
+    server = Server()
+    stream = server.stream(1)
+    server.sender.window = 0
+    server.sender.send_response(stream, HEAD, b"", False)
+    pieces = [b"%05d" % number for number in range(10_000)]
+    for piece in pieces:
+        server.sender.send_content(stream, piece, False)
+    server.sender.send_content(stream, bytes(2 * KIB), False)
+    server.sender.send_content(stream, b"end", True)
+    assert stream.queue is not None
+    assert len(stream.queue) == 6
+    whole = b"".join(pieces) + bytes(2 * KIB) + b"end"
+    assert stream.queued_bytes == len(whole)
+    # What has left is never changed by what is added.
+    for room in (5, 10_000, 100_000):
+        server.sender.on_window_update(None, room)
+        server.sender.on_window_update(stream, room)
+        server.sender.pump()
+        assert stream.queue is None or stream.queued_bytes == sum(map(len, stream.queue))
+        server.sent()
+    assert server.content(1) == whole
+
+
+def test_tiny_pieces_count_as_what_they_take() -> None:
+    """So that what gathers for one write is bounded in memory, not in content."""
+    server = Server()
+    stream = server.stream(1)
+    server.sender.send_response(stream, HEAD, b"", False)
+    while server.sender.out_bytes < BURST:
+        server.sender.send_content(stream, b"xy", False)
+    assert len(server.sender.out) < 2000
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     contents=st.lists(st.lists(st.integers(0, 50_000), min_size=1, max_size=4), min_size=1, max_size=4),

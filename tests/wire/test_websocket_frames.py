@@ -1,5 +1,6 @@
 """WebSocket frames as bytes (RFC 6455 section 5): every case whole, byte by byte and in small pieces."""
 
+import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from gunicorn_asgi.wire.websocket_frames import (
     MIN_FRAGMENT_BYTES,
     TEXT_HEADS,
     FrameReader,
+    check_close,
     encode_close,
     encode_ping,
     encode_pong,
@@ -196,6 +198,11 @@ HELLO = frame(TEXT, b"hello")
         frame(TEXT, b"a", final=False) + frame(BINARY, b"b", final=False),
         frame(TEXT, b"a") + frame(CONTINUATION, b"b"),
         frame(BINARY, b"a", length=1 << 63),
+        *(
+            bytes((first, 0x80 | form)) + length.to_bytes(2 if form == 126 else 8, "big") + bytes(4 + length)
+            for first in (0x80 | TEXT, BINARY, 0x80 | PING, 0x80 | PONG, 0x80 | CLOSE)
+            for form, length in ((126, 0), (126, 5), (126, 125), (127, 5), (127, 126), (127, 65535))
+        ),
         frame(CLOSE, b"\x03"),
         *(close(code) for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)),
     ],
@@ -206,6 +213,14 @@ def test_protocol_errors(data: bytes, cut: Cut) -> None:
     assert reading.error.code == CloseCode.PROTOCOL_ERROR
     assert reading.contents[0] == "hello"
     assert reading.closed is None
+
+
+@pytest.mark.parametrize("split", range(1, 14))
+def test_a_length_that_is_not_in_its_shortest_form_is_refused_however_it_arrives(split: int) -> None:
+    data = b"\x89\xfe\x00\x05" + bytes(4) + b"hello"
+    reading = Reading().feed(data[:split], data[split:])
+    assert reading.error is not None
+    assert reading.error.args == (CloseCode.PROTOCOL_ERROR, "control frame is too long")
 
 
 @pytest.mark.parametrize("first", [0x81, 0x82, 0x89, 0x83, 0xC1, 0x09, 0x80])
@@ -330,6 +345,13 @@ def test_a_message_that_inflates_to_too_much(cut: Cut) -> None:
         error = Reading(max_message_bytes=300, deflate=True).feed(*cut(data)).error
         assert error is not None
         assert error.code == CloseCode.TOO_BIG
+
+
+def test_messages_without_a_limit(cut: Cut) -> None:
+    data = frame(BINARY, deflated(b"a" * 100_000), reserved=RSV1) + frame(BINARY, b"b" * 70_000)
+    reading = Reading(max_message_bytes=sys.maxsize, deflate=True).feed(*cut(data))
+    assert reading.error is None
+    assert reading.contents == [b"a" * 100_000, b"b" * 70_000]
 
 
 def test_fragments_that_carry_little_are_limited(cut: Cut) -> None:
@@ -508,8 +530,17 @@ def test_control_frames() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(1006, ""), (1015, ""), (999, ""), (0, ""), (70000, ""), (1000, "ä" * 62)]
+    ("code", "reason"),
+    [
+        *((code, "") for code in (1005, 1006, 1015, 999, 0, 70000, 1000.0, "1000", None)),
+        *((1000, reason) for reason in ("ä" * 62, b"weg", None, "\ud800")),
+    ],
 )
-def test_a_close_that_cannot_be_sent(code: int, reason: str) -> None:
-    with pytest.raises(ValueError, match=r"close"):
-        encode_close(code, reason)
+def test_a_close_that_cannot_be_sent(code: object, reason: object) -> None:
+    with pytest.raises(ValueError, match=r"close|surrogate"):
+        check_close(code, reason)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (CloseCode.SERVICE_RESTART, "ä" * 61), (4999, "weg")])
+def test_a_close_that_can_be_sent(code: int, reason: str) -> None:
+    check_close(code, reason)

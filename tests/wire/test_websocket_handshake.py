@@ -105,7 +105,15 @@ def test_subprotocols_in_their_order() -> None:
     assert read({b"sec-websocket-protocol": b"chat.v2,  Chat ,x"}).subprotocols == ["chat.v2", "Chat", "x"]
 
 
-@pytest.mark.parametrize("value", [b"", b"a,", b"a b", b"a;b", b"\xe4"])
+@pytest.mark.parametrize(("value", "names"), [(b"", []), (b" , ,", []), (b"a,", ["a"]), (b",a,, b", ["a", "b"])])
+def test_empty_members_of_a_list_are_ignored(value: bytes, names: list[str]) -> None:
+    """RFC 9110 section 5.6.1."""
+    assert read({b"sec-websocket-protocol": value}).subprotocols == names
+    offers = value.replace(b"a", b"x-other").replace(b"b", b"permessage-deflate")
+    assert (read({b"sec-websocket-extensions": offers}).deflate is not None) == ("b" in names)
+
+
+@pytest.mark.parametrize("value", [b"a b", b"a;b", b"\xe4"])
 def test_subprotocols_that_are_no_tokens(value: bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         read({b"sec-websocket-protocol": value})

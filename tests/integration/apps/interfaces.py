@@ -25,6 +25,7 @@ async def about(scope: Scope, receive: Receive, send: Send) -> None:
         "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
         "loaded_with": LOADED_WITH,
         "loaded_in": LOADED_IN,
+        "variable": os.environ.get("READ_WHILE_LOADING", ""),
         "pid": os.getpid(),
         "parsers": [name for name in ("h11", "httptools") if name in sys.modules],
     }

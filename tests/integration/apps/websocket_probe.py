@@ -76,6 +76,12 @@ async def fail(scope: Scope, receive: Receive, send: Send) -> None:
     raise ValueError("raised on purpose")
 
 
+async def show_scope(scope: Scope, receive: Receive, send: Send) -> None:
+    shown = {name: scope[name] for name in ("scheme", "path", "extensions")}
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": json.dumps(shown)})
+
+
 FUNCTIONS: Final = {
     "close": close,
     "deny": deny,
@@ -83,6 +89,7 @@ FUNCTIONS: Final = {
     "fail": fail,
     "flood": flood,
     "respond": respond,
+    "scope": show_scope,
     "stuck": stuck,
 }
 

@@ -28,6 +28,19 @@ class Broken(Worker):
     CONFIG_KWARGS = {"ws_max_sise": 5}
 
 
+class WithoutOptions(Worker):
+    CONFIG_KWARGS = None  # type: ignore[assignment]
+
+
+class Wordless:
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
+class WithoutWords(Worker):
+    CONFIG_KWARGS = {"ws_max_queue": Wordless()}
+
+
 class BrokenInInit(Worker):
     """Makes the mistake where nobody can check it before the fork."""
 
