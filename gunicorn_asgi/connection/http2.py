@@ -235,8 +235,8 @@ class Http2Connection(HttpConnection):
         """See `Http2Events.on_refused_request`."""
         self._log_refusal(error)
         self._log_refused_request(error.status, line, "2")
-        sender = self.sender
-        sender.send_answer(stream_id, *self._own_answer(error, min(sender.window, sender.initial_window)))
+        block, content = self._own_answer(error, self.sender.initial_window, line.startswith(b"HEAD "))
+        self.sender.send_answer(stream_id, block, content)
         self.schedule_flush()
 
     def on_content(self, stream: Http2Stream, content: bytes, ended: bool) -> None:
@@ -362,10 +362,10 @@ class Http2Connection(HttpConnection):
             stream.on_closed()
             self.schedule_flush()
 
-    def _own_answer(self, error: RemoteProtocolError, room: int) -> tuple[bytes, bytes]:
+    def _own_answer(self, error: RemoteProtocolError, stream_window: int, is_head: bool) -> tuple[bytes, bytes]:
         """Header block and content of a response of our own, which has to do without content where there is no room."""
         fields, content = plain_answer(error.status)
-        if len(content) > room:
+        if is_head or len(content) > min(self.sender.window, stream_window):
             fields, content = [], b""
         block, _, _ = self.encoder.encode(error.status, (*fields, *error.fields))
         return block, content
@@ -374,7 +374,7 @@ class Http2Connection(HttpConnection):
         """Answer a request that its application has not begun to answer, and will not any more."""
         self._log_refusal(error)
         exchange = stream.exchange
-        block, content = self._own_answer(error, min(self.sender.window, stream.send_window))
+        block, content = self._own_answer(error, stream.send_window, exchange.method == "HEAD")
         self.sender.send_response(stream, block, content, True)
         exchange.on_disconnect(error.status)
         if not exchange.task.done():

@@ -1155,6 +1155,18 @@ def test_a_connection_whose_first_bytes_are_read_behind_the_grace() -> None:
     serve(ignore, steps, keepalive_seconds=60)
 
 
+def test_answers_of_our_own_to_head_have_no_content() -> None:
+    async def steps(client: Client) -> None:
+        head = [(b":method", b"HEAD"), *GET[1:]]
+        await client.send(headers(1, [*head, (b"x", b"1" * 9000)]), headers(3, head, ended=False))
+        await client.pass_time(3.0)
+        responses = client.responses
+        assert [responses[number].status for number in (1, 3)] == [431, 408]
+        assert all((response.content, response.ended) == (b"", True) for response in responses.values())
+
+    serve(tell, steps, body_timeout_seconds=1.0)
+
+
 def test_the_access_log_shows_what_was_refused() -> None:
     async def steps(client: Client) -> None:
         long = get("/" + "a" * 5000)
