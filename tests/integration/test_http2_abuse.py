@@ -20,6 +20,7 @@ from gunicorn_asgi.wire.http2_frames import (
     PRIORITY,
     PRIORITY_UPDATE,
     RST_STREAM,
+    SETTINGS,
     SETTINGS_INITIAL_WINDOW_SIZE,
     SETTINGS_MAX_CONCURRENT_STREAMS,
     ErrorCode,
@@ -272,6 +273,36 @@ def test_answers_that_nobody_reads_do_not_fill_memory(start: Start) -> None:
             assert peak_memory_bytes(pid) - before < 24 * MIB
         connection.gives_window = False
         assert len(connection.response(1).body) == 64 * 65536
+
+
+def test_empty_frames_do_not_open_the_window_of_what_is_not_read(h2c: Gunicorn, bystander: Http2Connection) -> None:
+    with Http2Connection(h2c.address) as connection:
+        connection.send(post(1) + post(3, "/await-cancel?unread"))
+        bystander.get("/journal/awaiting-unread")
+        connection.send((data(3, bytes(16000)) + data(3, b"")) * 5)
+        assert connection.response(3).reset == ErrorCode.FLOW_CONTROL_ERROR
+        check_neighbour(connection)
+    assert bystander.get().body == b"hello"
+
+
+@pytest.mark.load
+def test_many_window_sizes_in_one_frame(start: Start) -> None:
+    """2700 of them, for 100 streams with answers that wait: it took seconds and hundreds of MiB."""
+    server = start()
+    closed = settings_frame({SETTINGS_INITIAL_WINDOW_SIZE: 0})
+    with Http2Connection(server.address, gives_window=False) as connection, Http2Connection(server.address) as other:
+        pid = int(other.get("/pid").body)
+        for number in range(100):
+            connection.send(headers(2 * number + 1, request_fields("/download?1")))
+        connection.round_trip()
+        before = reset_peak_memory(pid)
+        entries = (closed[9:] + settings_frame({SETTINGS_INITIAL_WINDOW_SIZE: MIB})[9:]) * 1350
+        began = time.monotonic()
+        connection.send(frame(SETTINGS, 0, 0, entries) * 20)
+        connection.round_trip()
+        assert time.monotonic() - began < 2
+        assert peak_memory_bytes(pid) - before < 8 * MIB
+        assert other.get().body == b"hello"
 
 
 # Silence and garbage
