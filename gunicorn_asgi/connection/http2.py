@@ -108,6 +108,7 @@ class Http2Connection(HttpConnection):
         self._endpoint.begin()
         if context.draining:
             self._send_goaway(frames.ALL_STREAMS, frames.NO_ERROR)
+            self._leaving = context.leaving
         self._flush()
         context.connections.add(self)
 
@@ -125,7 +126,7 @@ class Http2Connection(HttpConnection):
         except Http2Error as error:
             self._fail(error)
         except RemoteProtocolError as error:
-            self.on_refused_request(1, error, ended=True)
+            self.on_refused_request(1, error, f"{head[0]} {head[8]}".encode())
         else:
             self._watch_clock()
 
@@ -230,10 +231,10 @@ class Http2Connection(HttpConnection):
         stream.exchange = Exchange(context, stream, scope, fields, method, uri, name, not ended)
         return stream
 
-    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
+    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, line: bytes) -> None:
         """See `Http2Events.on_refused_request`."""
         self._log_refusal(error)
-        self._log_refused_request(error.status, b"", "2")
+        self._log_refused_request(error.status, line, "2")
         sender = self.sender
         sender.send_answer(stream_id, *self._own_answer(error, min(sender.window, sender.initial_window)))
         self.schedule_flush()

@@ -263,11 +263,12 @@ class Endpoint(Generic[StreamT]):
         if stream_id != streams.last_id + 2 and stream_id > 1:
             streams.skip_to(stream_id)
         streams.last_id = stream_id
+        decoder = self._decoder
+        head = self._last_head
+        received = self._last_received
+        path = None
         try:
-            decoder = self._decoder
-            head = self._last_head
-            path = None
-            if decoder.path_room >= 0 and decoder.last_fields is self._last_received and ended is self._last_ended:
+            if decoder.path_room >= 0 and decoder.last_fields is received and ended is self._last_ended:
                 path = decoder.changed_path(block)
             if path is not None and head is not None:
                 head = self._reader.read_path(head, path)
@@ -288,7 +289,10 @@ class Endpoint(Generic[StreamT]):
         except HeaderListTooLarge:
             self._refuse(stream_id, RemoteProtocolError(431, "header-list-too-large"), ended)
         except RemoteProtocolError as error:
-            self._refuse(stream_id, error, ended)
+            fields = dict(received)
+            if path is not None:
+                fields[b":path"] = path
+            self._refuse(stream_id, error, ended, fields.get(b":method", b"-") + b" " + fields.get(b":path", b"-"))
 
     def _read(self, received: list[Field], block: bytes, ended: bool) -> RequestHead:
         if self._decoder.malformed:
@@ -301,12 +305,12 @@ class Endpoint(Generic[StreamT]):
         self._last_received, self._last_ended, self._last_head = received, ended, head
         return head
 
-    def _refuse(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
+    def _refuse(self, stream_id: int, error: RemoteProtocolError, ended: bool, line: bytes = b"") -> None:
         if error.status == 400:
             # RFC 9113 section 8.1.1: a malformed request is a stream error, whatever the mistake.
             self._fail_stream(stream_id, StreamError(frames.PROTOCOL_ERROR, error.reason))
             return
-        self._events.on_refused_request(stream_id, error, ended)
+        self._events.on_refused_request(stream_id, error, line)
         if not ended:
             # RFC 9113 section 8.1: the answer is complete, the rest of the request not wanted.
             self._provoked_reset(stream_id, frames.NO_ERROR)

@@ -19,8 +19,11 @@ class Http2Events(Protocol[StreamT]):
         Raises RemoteProtocolError as if it came from the head itself.
         """
 
-    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
-        """A request that is to be answered with the status of `error`, as far as it can be. Its stream is not open."""
+    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, line: bytes) -> None:
+        """A request that is to be answered with the status of `error`, as far as it can be. Its stream is not open.
+
+        `line` is its method and target as they have come, empty where its fields could not be kept.
+        """
 
     def on_content(self, stream: StreamT, content: bytes, ended: bool) -> None:
         """Content of a request, possibly nothing but its end. Trailers are an end."""

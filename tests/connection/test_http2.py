@@ -1136,6 +1136,35 @@ def test_a_connection_that_is_accepted_in_a_drain() -> None:
     serve(ignore, steps)
 
 
+def test_a_connection_whose_first_bytes_are_read_behind_the_grace() -> None:
+    """They were in the socket already, so that it was not closed as an idle one; what they ask for is the last."""
+
+    async def steps(client: Client) -> None:
+        client.context.begin_drain()
+        client.context.end_grace()
+        transport = FakeTransport(client.loop, Http2Connection(client.context))
+        transport.feed(BEGIN + headers(1))
+        await turns()
+        reader = Reader()
+        reader.feed(bytes(transport.received))
+        assert reader.responses[1].ended
+        assert reader.goaways == [(ALL_STREAMS, ErrorCode.NO_ERROR), (1, ErrorCode.NO_ERROR)]
+        assert transport.eof_written
+        transport.lose()
+
+    serve(ignore, steps, keepalive_seconds=60)
+
+
+def test_the_access_log_shows_what_was_refused() -> None:
+    async def steps(client: Client) -> None:
+        long = get("/" + "a" * 5000)
+        await client.send(headers(1, [*GET, (b"x", b"1" * 9000)]), headers(3, get("/x?y")), headers(5, long))
+        records = [(r.method, r.uri[:5], r.status) for r in client.access_log.records]
+        assert records == [("GET", "/", 431), ("GET", "/aaaa", 414), ("GET", "/x?y", 200)]
+
+    serve(ignore, steps)
+
+
 def test_streams_are_told_of_a_drain() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))

@@ -96,7 +96,7 @@ class Client:
         incoming = None if ended else self.endpoint.incoming_content(head[6])
         return TestStream(stream_id, state, self.endpoint.sender.initial_window, incoming)
 
-    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
+    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, line: bytes) -> None:
         self.events.append(("refused", stream_id, error.status, error.reason))
         self.endpoint.sender.send_answer(stream_id, block([(b":status", b"%d" % error.status)]), b"no")
 

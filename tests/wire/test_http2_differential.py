@@ -123,7 +123,7 @@ class Ours:
         incoming = None if ended else self.endpoint.incoming_content(head[6])
         return EndpointStream(stream_id, state, self.endpoint.sender.initial_window, incoming)
 
-    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
+    def on_refused_request(self, stream_id: int, error: RemoteProtocolError, line: bytes) -> None:
         self._events.append(("refused", stream_id, error.status))
 
     def on_content(self, stream: EndpointStream, content: bytes, ended: bool) -> None:
