@@ -25,7 +25,7 @@ from ..wire.http1_request import HEAD_END, NO_FIELDS, FieldSection, IncompleteHe
 from ..wire.http1_response import CONTINUE, plain_answer
 from ..wire.http2_request import UNKNOWN_LENGTH as UNKNOWN_CONTENT_LENGTH
 from ..wire.http2_upgrade import SWITCHING, http2_settings, upgraded_headers
-from ..wire.websocket_handshake import asks_for_websocket, read_http1_handshake
+from ..wire.websocket_handshake import Handshake, asks_for_websocket, read_http1_handshake
 from .clock import NEVER
 from .context import MEMORY_SECONDS, ServingContext
 from .exchange import Exchange, ExchangeState
@@ -128,35 +128,10 @@ class Http1Connection(ResponseWriter):
             handshake = None
             if section is known:
                 client, scheme = self._known_origin
+            elif b"upgrade" in fields and self._switch_to_http2(method, uri, path, raw_path, query, section, rest):
+                return
             else:
-                client, scheme = self._client, self._scheme
-                shape = None
-                # Host alone says nothing, and is quicker to see.
-                if len(fields) > 1 or b"host" not in fields:
-                    if b"upgrade" in fields and self._switch_to_http2(
-                        method, uri, path, raw_path, query, section, rest
-                    ):
-                        return
-                    shape = self._shapes.get(tuple(fields), UNSEEN)
-                    if shape is not None:
-                        client, scheme, root_path = self._forwarded(headers, fields, shape)
-                    if (
-                        b"upgrade" in fields
-                        and context.settings.websockets
-                        and asks_for_websocket(fields, http_version)
-                    ):
-                        handshake = read_http1_handshake(
-                            method, fields, body_length, per_message_deflate=context.settings.ws_per_message_deflate
-                        )
-                # Fields with an underscore may have been dropped, or have changed more than the origin. Large ones
-                # would make idle connections expensive.
-                may_change = (
-                    handshake is not None
-                    or (shape is not None and shape.has_underscore)
-                    or len(data) > _MAX_KNOWN_FIELDS_BYTES
-                )
-                self._known_fields = NO_FIELDS if may_change else section
-                self._known_origin = client, scheme
+                client, scheme, root_path, handshake = self._read_new_fields(method, section, headers, len(data))
         except RemoteProtocolError as error:
             self._refuse(error, data)
             return
@@ -185,6 +160,34 @@ class Http1Connection(ResponseWriter):
             self._pending = rest
             if rest:
                 self._limit_pending()
+
+    def _read_new_fields(
+        self, method: str, section: FieldSection, headers: list[Field], head_bytes: int
+    ) -> tuple[Address | None, str, str, Handshake | None]:
+        """Client, scheme, root path and WebSocket handshake of a request whose fields differ from the last one's. They
+        are kept for the next. `headers` lose what must not reach the application. Raises RemoteProtocolError."""
+        context = self._context
+        _, http_version, _, fields, body_length, _, _ = section
+        client, scheme, root_path, shape, handshake = self._client, self._scheme, context.root_path, None, None
+        # Host alone says nothing, and is quicker to see.
+        if len(fields) > 1 or b"host" not in fields:
+            shape = self._shapes.get(tuple(fields), UNSEEN)
+            if shape is not None:
+                client, scheme, root_path = self._forwarded(headers, fields, shape)
+            if b"upgrade" in fields and context.settings.websockets and asks_for_websocket(fields, http_version):
+                handshake = read_http1_handshake(
+                    method, fields, body_length, per_message_deflate=context.settings.ws_per_message_deflate
+                )
+        # Fields with an underscore may have been dropped, or have changed more than the origin. Large ones would make
+        # idle connections expensive.
+        may_change = (
+            handshake is not None
+            or (shape is not None and shape.has_underscore)
+            or head_bytes > _MAX_KNOWN_FIELDS_BYTES
+        )
+        self._known_fields = NO_FIELDS if may_change else section
+        self._known_origin = client, scheme
+        return client, scheme, root_path, handshake
 
     def _switch_to_http2(
         self, method: str, uri: str, path: str, raw_path: bytes, query: bytes, section: FieldSection, rest: bytes
