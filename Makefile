@@ -11,7 +11,8 @@ HOST ?= 127.0.0.1
 PORT ?= 0
 # Options for pytest, such as TESTS=tests/wire or TESTS="-k keep_alive".
 TESTS ?=
-JOBS ?= 4
+# More than there are cores: most tests wait most of their time.
+JOBS ?= 6
 FUZZ_SECONDS ?= 600
 
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venvs/$(notdir $(PYTHON)))
