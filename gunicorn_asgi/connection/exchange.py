@@ -377,7 +377,7 @@ class Exchange:
     def _on_error(self, error: BaseException) -> None:
         """The application has failed: 500 while nothing was sent, else break off."""
         state = self.state
-        if (state is _DISCONNECTED or self._told_of_end) and _is_of_disconnect(error):
+        if (state is _DISCONNECTED or self._told_of_end) and is_of_disconnect(error):
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
             self._leave_unanswered()
             return
@@ -434,17 +434,18 @@ def _as_bytes(body: object) -> bytes:
     raise ApplicationError(f"the body of 'http.response.body' must be bytes, not {type(body).__name__}")
 
 
-def _is_of_disconnect(error: BaseException) -> bool:
-    """Whether an exception is our own ClientDisconnected or what a framework made of it.
+def is_of_disconnect(error: BaseException) -> bool:
+    """Whether an exception is our own ClientDisconnected, or what a framework makes of it or of a message that tells
+    the same; also the cancellation of an application whose client has gone.
 
-    The ASGI specification wants it not to be logged as an error. Frameworks raise an exception of their own in its
-    place, which says so in its name (Starlette: `ClientDisconnect`), and task groups put it into a group. Any other
-    exception, also one that came up while this one was handled, is a mistake that somebody wants to see.
+    The ASGI specification wants it not to be logged as an error. Frameworks raise an exception of their own, which
+    says so in its name (Starlette: `ClientDisconnect`, `WebSocketDisconnect`), and task groups put it into a group. Any
+    other exception, also one that came up while this one was handled, is a mistake that somebody wants to see.
     """
     if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
         return True
     members = getattr(error, "exceptions", ())
     if members:
-        return all(_is_of_disconnect(member) for member in members)
+        return all(is_of_disconnect(member) for member in members)
     origin = error.__cause__ or error.__context__
     return "disconnect" in type(error).__name__.lower() and (origin is None or isinstance(origin, ClientDisconnected))

@@ -22,7 +22,7 @@ from ..wire.headers import TOKEN, checked_field
 from ..wire.websocket_frames import check_close
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
-from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
+from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream, is_of_disconnect
 from .overtime import Phase
 from .websocket import WebSocketConnection
 
@@ -295,7 +295,7 @@ class WebSocketExchange(Exchange):
             super()._on_early_return()
 
     def _on_error(self, error: BaseException) -> None:
-        if (self.state is _DISCONNECTED or self._is_abandoned) and _stands_for_disconnect(error):
+        if (self.state is _DISCONNECTED or self._is_abandoned) and is_of_disconnect(error):
             self._context.error_log.debug("The client left during %r: %r", self._name, error)
             self._break_off()
         else:
@@ -316,15 +316,6 @@ class WebSocketExchange(Exchange):
         # The log shows the request; the scope of a WebSocket has no method.
         self.scope = self._http_scope
         super()._log_access()
-
-
-def _stands_for_disconnect(error: BaseException) -> bool:
-    """Whether it is what frameworks make of `websocket.disconnect` where an application did not expect it yet, or what
-    `disconnect_grace_period` does."""
-    members = getattr(error, "exceptions", ())
-    if members:
-        return all(map(_stands_for_disconnect, members))
-    return isinstance(error, asyncio.CancelledError) or "disconnect" in type(error).__name__.lower()
 
 
 def _subprotocol(name: Any) -> bytes:
