@@ -29,7 +29,7 @@ run: $(VENV)/.examples
 	@cd examples && exec ../$(BIN)/gunicorn --config gunicorn.conf.py --bind $(HOST):$(PORT) fastapi_app:app
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n $(JOBS) -q $(TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q $(TESTS)
 
 # The suite is a program for CPython 2.7, which gets a place of its own for what it needs.
 # A command of that name may be there and not run, as those of pyenv.
@@ -53,7 +53,7 @@ autobahn-python:
 
 coverage: $(VENV)/.test
 	@rm -f .coverage .coverage.*
-	@$(BIN)/python -m pytest -n $(JOBS) -q --cov --cov-report=term $(TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q --cov --cov-report=term $(TESTS)
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check

@@ -56,7 +56,9 @@ class Connection:
             self.sock.settimeout(TIMEOUT_SECONDS)
             self.sock.connect(address)
         else:
-            self.sock = socket.create_connection(address, timeout=TIMEOUT_SECONDS, source_address=(source, 0))
+            # A socket that is bound before it connects needs a port that no other connection has, and there are few.
+            bound_to = (source, 0) if source else None
+            self.sock = socket.create_connection(address, timeout=TIMEOUT_SECONDS, source_address=bound_to)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
             self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
