@@ -141,7 +141,8 @@ def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
     given = config.given()
     values = {**_from_gunicorn(cfg), **given}
     for name, kind in _OTHER_NUMBERS.items():
-        _check_number(cfg, name, kind)
+        if name in cfg.settings:
+            options.read_setting(name, kind, cfg.settings[name].get())
 
     def value(name: str) -> Any:
         return values.get(name, OPTIONS[name].default)
@@ -213,7 +214,9 @@ def _from_gunicorn(cfg: Config) -> dict[str, Any]:
         values["http"] = "h11"
     if cfg.worker_connections != _DEFAULT_CONNECTIONS:
         values["max_connections"] = cfg.worker_connections
-    return {name: options.read_setting(name, value) for name, value in values.items()}
+    return {
+        name: options.read_setting(OPTIONS[name].setting, OPTIONS[name].kind, value) for name, value in values.items()
+    }
 
 
 def _other_fields(cfg: Config) -> dict[str, Any]:
@@ -248,16 +251,6 @@ _OTHER_NUMBERS: Final[Mapping[str, Kind]] = {
     "http2_max_header_list_size": whole(),
 }
 """What numbers may be that Gunicorn does not limit and no option overrides."""
-
-
-def _check_number(cfg: Config, name: str, kind: Kind) -> None:
-    if name not in cfg.settings:
-        return
-    value = cfg.settings[name].get()
-    try:
-        kind.read(value)
-    except (ValueError, TypeError):
-        raise SettingsError(f"{name}={value!r}: expected {kind.expected}") from None
 
 
 def _scheme_headers(headers: Mapping[Any, Any]) -> tuple[Field, ...]:

@@ -352,13 +352,12 @@ def read(name: str, value: Any, source: str) -> Any:
         raise SettingsError(f"{source}: {_refusal(option, value)}") from None
 
 
-def read_setting(name: str, value: Any) -> Any:
-    """The value of the Gunicorn setting that the option `name` overrides. Raises SettingsError for one that is none."""
-    option = OPTIONS[name]
+def read_setting(setting: str | None, kind: Kind, value: Any) -> Any:
+    """The value of a Gunicorn setting as `kind` reads it. Raises SettingsError for a value that is none."""
     try:
-        return option.kind.read(value)
+        return kind.read(value)
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise SettingsError(f"{option.setting}={value!r}: expected {option.kind.expected}") from None
+        raise SettingsError(f"{setting}={value!r}: expected {kind.expected}") from None
 
 
 def check_name(name: object, source: str) -> None:
