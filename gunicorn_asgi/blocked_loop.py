@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import io
 import logging
+import signal
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Any, Final
 
 from .connection.context import ErrorLog, ExchangeDescription, RunningExchange
+from .process_exit import STOP_SIGNALS
 
 MAX_PERIOD_SECONDS: Final = 0.5
 _PERIODS: Final = 4
@@ -70,6 +72,8 @@ class LoopWatch:
         self._timer = self._loop.call_later(self._period, self._turn)
 
     def _watch(self) -> None:
+        # The main thread handles them, and gets them late where another thread takes them from the kernel first.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         seen_turn = reported_turn = 0.0
         while True:
             looked_at = time.monotonic()

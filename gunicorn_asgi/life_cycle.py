@@ -29,7 +29,14 @@ from .blocked_loop import abort_report, report_on_abort
 from .errors import LifespanFailed, SettingsError
 from .failed_application import failed_application
 from .fleet import Fleet, Member
-from .process_exit import STOP_SIGNALS, exit_by, ignore_stop_signals, shut_down, swallowed_stop_signal
+from .process_exit import (
+    STOP_SIGNALS,
+    disregard_stop_signals,
+    exit_by,
+    ignore_stop_signals_at_exit,
+    shut_down,
+    swallowed_stop_signal,
+)
 from .server import EXIT_SECONDS, Server, Stop
 
 REPLACEMENT_FAILED: Final = 1
@@ -129,7 +136,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
             raise
         finally:
-            ignore_stop_signals()
+            disregard_stop_signals()
             if not self.aborted:
                 self._leave(loop, serving, executor, exit_code)
 
@@ -200,6 +207,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             super().init_signals()
             for stop_signal in STOP_SIGNALS:
                 signal.signal(stop_signal, self._handle_stop)
+            ignore_stop_signals_at_exit()
             signal.siginterrupt(signal.SIGTERM, False)
             for stray in _STRAY_SIGNALS:
                 # Not SIG_IGN, which programs that the application starts would inherit.
@@ -219,7 +227,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             # Nothing is served yet, and what is imported may take its time.
             self._is_stopping = True
             self.alive = False
-            ignore_stop_signals()
+            disregard_stop_signals()
             if how is Stop.QUICK:
                 self.cfg.worker_int(self)
             sys.exit(0)

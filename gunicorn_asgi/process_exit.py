@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Final
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -50,13 +51,34 @@ def shut_down(executor: ThreadPoolExecutor, until: Callable[[], bool], on_wait: 
         joining.join(_JOIN_STEP_SECONDS)
 
 
-def ignore_stop_signals() -> None:
-    """Asked to stop once more, a worker on its way out still ends with the exit code of an orderly exit.
+def disregard_stop_signals() -> None:
+    """Asked to stop once more, a worker on its way out goes its way.
 
-    The interpreter puts handlers back to their defaults as it ends, but leaves ignored signals alone.
+    By handlers that do nothing, for a signal may have been taken note of already, by another thread, that Python has
+    yet to handle: finding SIG_IGN in the place of a handler then, it writes a traceback to standard error.
     """
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _disregard)
+
+
+def _disregard(number: int, frame: FrameType | None) -> None:
+    """See `disregard_stop_signals`."""
+
+
+def ignore_stop_signals_at_exit() -> None:
+    """Have the process end with the exit code of an orderly exit also if it is asked to stop in its last moments.
+
+    The interpreter puts handlers back to their defaults as it ends, but leaves ignored signals alone. To be called
+    early: the functions of `atexit` that come after it run before.
+    """
+    atexit.register(_ignore_stop_signals)
+
+
+def _ignore_stop_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def swallowed_stop_signal() -> signal.Signals | None:
