@@ -21,9 +21,6 @@ MAX_LATE_STREAMS: Final = 1000
 """Streams behind our last GOAWAY, in the life of a connection. An honest client has opened them before it saw that: as
 many as may run at once, and once more as many for those whose answers it saw before."""
 
-MAX_CONTINUATIONS: Final = 8
-"""CONTINUATION frames of one header block. With HEADERS, 9 frames of 16 KiB hold more than any list may measure."""
-
 
 class Allowance:
     """So many times in `PERIOD_SECONDS`, whichever moment the period begins at."""

@@ -19,22 +19,14 @@ import struct
 from enum import Enum, auto
 from typing import Final, Generic
 
-from ..asgi_types import Field
 from ..errors import RemoteProtocolError
 from ..settings import Settings
 from . import http2_frames as frames
-from .http2_allowance import (
-    MAX_BAD_STREAMS,
-    MAX_CONTINUATIONS,
-    MAX_CONTROL_FRAMES,
-    MAX_LATE_STREAMS,
-    MAX_RESETS,
-    Allowance,
-)
+from .http2_allowance import MAX_BAD_STREAMS, MAX_CONTROL_FRAMES, MAX_LATE_STREAMS, MAX_RESETS, Allowance
 from .http2_events import Http2Events
 from .http2_frames import ALL_STREAMS, PREFACE, ErrorCode, Http2Error
-from .http2_hpack import HeaderDecoder, HeaderListTooLarge, HpackError
-from .http2_request import FieldRules, RequestHead, RequestReader
+from .http2_header_blocks import MAX_CONTINUATIONS, HeaderBlocks, PartialBlock
+from .http2_request import RequestReader
 from .http2_sending import DEFAULT_WINDOW_BYTES, FrameSender
 from .http2_streams import VERDICTS, IncomingContent, StreamError, StreamState, StreamT, StreamTable, Verdict
 
@@ -55,35 +47,19 @@ class _Expect(Enum):
     FRAMES = auto()
 
 
-class _HeaderBlock:
-    """A header block of which not all has come (RFC 9113 section 4.3)."""
-
-    __slots__ = ("continuations", "ended", "pieces", "size", "stream_id")
-
-    def __init__(self, stream_id: int, piece: bytes, ended: bool) -> None:
-        self.stream_id = stream_id
-        self.pieces = [piece]
-        self.size = len(piece)
-        self.ended = ended
-        self.continuations = 0
-
-
 class Endpoint(Generic[StreamT]):
     """The server's end of one connection. What it has to send is in `sender.out` whenever a call returns."""
 
     __slots__ = (
         "_bad_streams",
         "_block",
+        "_blocks",
         "_chunks",
         "_chunks_bytes",
         "_connect_protocol",
         "_control_frames",
-        "_decoder",
         "_events",
         "_expect",
-        "_last_ended",
-        "_last_head",
-        "_last_received",
         "_late_streams",
         "_max_block",
         "_max_frame",
@@ -91,7 +67,6 @@ class Endpoint(Generic[StreamT]):
         "_missing_bytes",
         "_now",
         "_offended",
-        "_reader",
         "_receive_window",
         "_resets",
         "_settings",
@@ -115,17 +90,16 @@ class Endpoint(Generic[StreamT]):
     ) -> None:
         """`watched_names` are for `rules`; `connect_protocol` allows extended CONNECT (RFC 8441)."""
         self._settings = settings
-        self._reader = reader
         self._events = events
         self._connect_protocol = connect_protocol
         self._max_frame = settings.http2_max_frame_bytes
         self._max_streams = settings.http2_max_concurrent_streams
         # As many frames of the usual size as are allowed, or what a list within its limit can measure at the worst.
         self._max_block = max((MAX_CONTINUATIONS + 1) * 16384, 2 * settings.http2_max_header_list_bytes)
-        self.rules = FieldRules(watched_names)
-        self._decoder = HeaderDecoder(
-            max_list_bytes=settings.http2_max_header_list_bytes, is_valid_field=self.rules.is_valid
+        self._blocks = HeaderBlocks(
+            reader, settings.http2_max_header_list_bytes, watched_names, connect_protocol=connect_protocol
         )
+        self.rules = self._blocks.rules
         self.streams: StreamTable[StreamT] = StreamTable()
         self.sender: FrameSender[StreamT] = FrameSender(self.streams, settings.write_buffer_bytes)
         self.ending_tasks = 0
@@ -138,12 +112,9 @@ class Endpoint(Generic[StreamT]):
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
         self._missing_bytes = 0
-        self._block: _HeaderBlock | None = None
+        self._block: PartialBlock | None = None
         self._receive_window = CONNECTION_WINDOW_BYTES
         self._settings_acknowledged = False
-        self._last_received: list[Field] = []
-        self._last_ended = True
-        self._last_head: RequestHead | None = None
         self._resets = Allowance(MAX_RESETS)
         self._control_frames = Allowance(MAX_CONTROL_FRAMES)
         self._bad_streams = 0
@@ -263,20 +234,8 @@ class Endpoint(Generic[StreamT]):
         if stream_id != streams.last_id + 2 and stream_id > 1:
             streams.skip_to(stream_id)
         streams.last_id = stream_id
-        decoder = self._decoder
-        head = self._last_head
-        received = self._last_received
-        path = None
         try:
-            if decoder.path_room >= 0 and decoder.last_fields is received and ended is self._last_ended:
-                path = decoder.changed_path(block)
-            if path is not None and head is not None:
-                head = self._reader.read_path(head, path)
-            else:
-                received = decoder.decode(block)
-                # The decoder gives the same list for the same block: requests that are repeated need no second check.
-                if received is not self._last_received or head is None or ended is not self._last_ended:
-                    head = self._read(received, block, ended)
+            head = self._blocks.read_request(block, ended)
             if self._control_frames.spent:
                 self._control_frames.renew()
             if len(streams.open) + self.ending_tasks >= self._max_streams:
@@ -284,33 +243,15 @@ class Endpoint(Generic[StreamT]):
                 self._provoked_reset(stream_id, frames.REFUSED_STREAM)
                 return
             streams.open[stream_id] = self._events.on_request(stream_id, head, ended)
-        except HpackError:
-            raise Http2Error(frames.COMPRESSION_ERROR, "bad-header-block") from None
-        except HeaderListTooLarge:
-            self._refuse(stream_id, RemoteProtocolError(431, "header-list-too-large"), ended)
         except RemoteProtocolError as error:
-            fields = dict(received)
-            if path is not None:
-                fields[b":path"] = path
-            self._refuse(stream_id, error, ended, fields.get(b":method", b"-") + b" " + fields.get(b":path", b"-"))
+            self._refuse(stream_id, error, ended)
 
-    def _read(self, received: list[Field], block: bytes, ended: bool) -> RequestHead:
-        if self._decoder.malformed:
-            raise RemoteProtocolError(400, "bad-field")
-        if len(block) > self._reader.small_block_bytes:
-            self._reader.check_sizes(received)
-        head = self._reader.read(received, ended)
-        if head[7] and not self._connect_protocol:
-            raise RemoteProtocolError(400, "unknown-pseudo-field")
-        self._last_received, self._last_ended, self._last_head = received, ended, head
-        return head
-
-    def _refuse(self, stream_id: int, error: RemoteProtocolError, ended: bool, line: bytes = b"") -> None:
+    def _refuse(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
         if error.status == 400:
             # RFC 9113 section 8.1.1: a malformed request is a stream error, whatever the mistake.
             self._fail_stream(stream_id, StreamError(frames.PROTOCOL_ERROR, error.reason))
             return
-        self._events.on_refused_request(stream_id, error, line)
+        self._events.on_refused_request(stream_id, error, self._blocks.request_line)
         if not ended:
             # RFC 9113 section 8.1: the answer is complete, the rest of the request not wanted.
             self._provoked_reset(stream_id, frames.NO_ERROR)
@@ -456,32 +397,27 @@ class Endpoint(Generic[StreamT]):
         if flags & frames.FLAG_END_HEADERS:
             self._receive_block(stream_id, payload, ended)
         else:
-            self._block = _HeaderBlock(stream_id, payload, ended)
+            self._block = PartialBlock(stream_id, payload, ended)
 
     def _receive_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         block = self._block
         if block is None or block.stream_id != stream_id:
             raise Http2Error(frames.PROTOCOL_ERROR, "unexpected-continuation")
-        block.continuations += 1
-        block.size += len(payload)
-        if block.continuations > MAX_CONTINUATIONS or block.size > self._max_block:
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "endless-header-block")
-        block.pieces.append(payload)
+        block.append(payload, self._max_block)
         if flags & frames.FLAG_END_HEADERS:
             self._block = None
-            self._receive_block(stream_id, b"".join(block.pieces), block.ended)
+            self._receive_block(stream_id, block.whole(), block.ended)
 
     def _receive_block(self, stream_id: int, block: bytes, ended: bool) -> None:
         """A complete header block: a request, trailers, or one that comes too late and still has to be decoded."""
         if stream_id > self.streams.last_id and stream_id <= self.goaway_id:
             self._begin_stream(stream_id, block, ended)
             return
+        mistake = None
         try:
-            received = self._decoder.decode(block)
-        except HpackError:
-            raise Http2Error(frames.COMPRESSION_ERROR, "bad-header-block") from None
-        except HeaderListTooLarge:
-            received = None
+            self._blocks.read_trailers(block)  # Whatever it is: blocks after it depend on it.
+        except RemoteProtocolError as error:
+            mistake = error
         if stream_id > self.streams.last_id:
             # RFC 9113 section 6.8: we have said that it will not be served, but the client may not know yet. So this
             # is not its fault, up to a point.
@@ -496,21 +432,10 @@ class Endpoint(Generic[StreamT]):
         stream = self.streams.open[stream_id]
         if not ended:
             raise StreamError(frames.PROTOCOL_ERROR, "header-block-in-content")
-        try:
-            self._check_trailers(received, block)
-        except RemoteProtocolError as error:
-            self._refuse_trailers(stream, error)
+        if mistake is not None:
+            self._refuse_trailers(stream, mistake)
         else:
             self._receive_content(stream, b"", ended=True)
-
-    def _check_trailers(self, received: list[Field] | None, block: bytes) -> None:
-        if received is None:
-            raise RemoteProtocolError(431, "trailers-too-large")
-        if self._decoder.malformed:
-            raise RemoteProtocolError(400, "bad-trailer")
-        if len(block) > self._reader.small_block_bytes:
-            self._reader.check_sizes(received)
-        self._reader.check_trailers(received)
 
     def _refuse_trailers(self, stream: StreamT, error: RemoteProtocolError) -> None:
         """As `_refuse`, where the request is under way."""

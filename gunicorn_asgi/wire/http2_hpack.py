@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..asgi_types import Field
+from ..errors import RemoteProtocolError
 from . import http2_huffman
+from .http2_frames import COMPRESSION_ERROR, Http2Error
 
 DEFAULT_TABLE_BYTES: Final = 4096
 """Size of a dynamic table before anybody speaks of it (RFC 9113 section 6.5.2)."""
@@ -59,12 +61,22 @@ _NEVER_INDEXED: Final = frozenset(
 )
 
 
-class HpackError(Exception):
+class HpackError(Http2Error):
     """The block cannot be decoded, nor can any after it: COMPRESSION_ERROR of the connection (RFC 9113 section 4.3)."""
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(COMPRESSION_ERROR, "bad-header-block")
+        self.detail = detail
 
-class HeaderListTooLarge(Exception):
+    def __str__(self) -> str:
+        return self.detail
+
+
+class HeaderListTooLarge(RemoteProtocolError):
     """The list is longer than its limit. The decoder has read all of the block and stays usable."""
+
+    def __init__(self) -> None:
+        super().__init__(431, "header-list-too-large")
 
 
 class _Malformed(tuple[bytes, bytes]):
