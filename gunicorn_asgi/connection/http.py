@@ -1,4 +1,5 @@
-"""What the connections of every HTTP version share: the scheme, whom a request comes from, refusals in the log."""
+"""What the connections of every HTTP version share: the scheme, whom a request comes from, refusals in the log, and an
+end that takes no answer away from the client."""
 
 import asyncio
 import ssl
@@ -11,6 +12,7 @@ from ..proxy import UNSEEN, FieldShape
 from ..scope import build_refused_scope
 from ..tls import tls_extension
 from ..wire.http1_response import plain_answer
+from .clock import NEVER
 from .context import ServingContext
 from .transport import TransportProtocol
 
@@ -28,13 +30,26 @@ class HttpConnection(TransportProtocol):
             client, scheme, root_path = self._forwarded(headers, fields, shape)
     """
 
-    __slots__ = ("_extensions", "_forwarding_names", "_scheme", "_shapes", "_trusted")
+    __slots__ = (
+        "_discarded_bytes",
+        "_extensions",
+        "_forwarding_names",
+        "_scheme",
+        "_shapes",
+        "_trusted",
+        "deadline",
+    )
+
+    deadline: float
+    """See `WatchedConnection.deadline`; set as soon as the connection is made."""
 
     def __init__(self, context: ServingContext) -> None:
         super().__init__(context)
         self._extensions = EXTENSIONS
         """The extensions of ASGI that every request of this connection may use; each scope gets a copy."""
         self._scheme = "http"
+        self._discarded_bytes = 0
+        """Of what comes and is not wanted."""
         self._trusted = False
         self._forwarding_names = frozenset[bytes]()
         """Names of fields for which `_forwarded` is needed, beside all with an underscore."""
@@ -94,3 +109,40 @@ class HttpConnection(TransportProtocol):
             fields, content = plain_answer(status)
             scope, uri = build_refused_scope(head, http_version, self._client, self._server, self._scheme)
             access_log.write(AccessRecord(scope, {}, scope["method"], uri, status, fields, len(content)), 0.0)
+
+    # The end
+
+    def _shut(self) -> None:
+        """Shut the sending side and read on for a moment: a reset for bytes that cross the end would take away from the
+        client what it has not read yet (RFC 9112 section 9.6)."""
+        self._discarded_bytes = 0
+        if self._half_closed or not self._transport.can_write_eof():
+            self._close_transport()
+            return
+        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self._transport.write_eof()
+        self._resume_reading()
+        self._watch_unsent()
+
+    def _discard(self, data: bytes) -> None:
+        """What comes behind `_shut`."""
+        self._discarded_bytes += len(data)
+        if self._discarded_bytes > self._context.settings.linger_bytes:
+            self._transport.abort()
+
+    def _close_transport(self) -> None:
+        # TLS closes with a message of its own, for whose answer an idle client may let the worker wait.
+        self.deadline = NEVER
+        if self._scheme == "https":
+            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self._watch_unsent()
+        self._transport.close()
+
+    def _on_shut_deadline(self) -> None:
+        """The client has not closed its side in time, or not answered the end of TLS."""
+        if not self._transport.is_closing():
+            self._close_transport()
+        elif self._transport.get_write_buffer_size() == 0:
+            self._transport.abort()
+        else:
+            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)

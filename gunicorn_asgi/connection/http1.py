@@ -62,14 +62,12 @@ class Http1Connection(ResponseWriter):
 
     __slots__ = (
         "_body",
-        "_discarded_bytes",
         "_exchange",
         "_incomplete_head",
         "_known_fields",
         "_known_origin",
         "_pending",
         "_reading",
-        "deadline",
     )
 
     def __init__(self, context: ServingContext) -> None:
@@ -78,7 +76,6 @@ class Http1Connection(ResponseWriter):
         self._pending = b""
         self._incomplete_head = IncompleteHead(context.head_limits)
         self._body: BodyDecoder | None = None
-        self._discarded_bytes = 0
         self._exchange: Exchange | None = None
         self._known_fields = NO_FIELDS
         self._known_origin = _NO_ORIGIN
@@ -133,7 +130,7 @@ class Http1Connection(ResponseWriter):
             else:
                 client, scheme, root_path, handshake = self._read_new_fields(method, section, headers, len(data))
         except RemoteProtocolError as error:
-            self._refuse(error, data)
+            self.refuse(error, data)
             return
         self.deadline = NEVER
         self._http_version = http_version
@@ -278,7 +275,7 @@ class Http1Connection(ResponseWriter):
         try:
             content = decoder.feed(data)
         except RemoteProtocolError as error:
-            self._refuse(error)
+            self.refuse(error)
             return
         if self.deadline is not NEVER:
             self.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
@@ -295,12 +292,10 @@ class Http1Connection(ResponseWriter):
 
     def _receive_unwanted(self, data: bytes) -> None:
         """Bytes of a body that nobody read, or behind a response that closes the connection."""
-        self._discarded_bytes += len(data)
-        settings = self._context.settings
         if self._reading is _LINGER:
-            if self._discarded_bytes > settings.linger_bytes:
-                self._transport.abort()
+            self._discard(data)
             return
+        self._discarded_bytes += len(data)
         decoder = self._body
         assert decoder is not None
         try:
@@ -314,7 +309,7 @@ class Http1Connection(ResponseWriter):
             self._reading = _AHEAD
             self._pending = decoder.rest
             self._begin_next()
-        elif self._discarded_bytes > settings.linger_bytes:
+        elif self._discarded_bytes > self._context.settings.linger_bytes:
             self._linger()
 
     def _limit_pending(self) -> None:
@@ -402,7 +397,7 @@ class Http1Connection(ResponseWriter):
         if self._reading is _HEAD and self._half_closed:
             self.close()
 
-    def _refuse(self, error: RemoteProtocolError, head: bytes = b"") -> None:
+    def refuse(self, error: RemoteProtocolError, head: bytes = b"") -> None:
         """Answer what cannot be served, or no longer, and let go of the connection. `head` is what has come of a
         request that is no exchange yet."""
         self._log_refusal(error)
@@ -423,18 +418,10 @@ class Http1Connection(ResponseWriter):
         self._linger()
 
     def _linger(self) -> None:
-        """Shut the sending side and read on for a moment, so that the client can read its answer before a reset."""
         self._reading = _LINGER
         self._pending = b""
         self._body = None
-        self._discarded_bytes = 0
-        if self._half_closed or not self._transport.can_write_eof():
-            self.close()
-            return
-        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
-        self._transport.write_eof()
-        self._resume_reading()
-        self._watch_unsent()
+        self._shut()
 
     def close(self) -> None:
         """See `WatchedConnection.close`."""
@@ -442,12 +429,7 @@ class Http1Connection(ResponseWriter):
             self.abort()  # Its application runs on, but nobody waits for it any more.
             return
         self._reading = _LINGER
-        # TLS closes with a message of its own, for whose answer an idle client may let the worker wait.
-        self.deadline = NEVER
-        if self._scheme == "https":
-            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
-        self._watch_unsent()
-        self._transport.close()
+        self._close_transport()
 
     def begin_drain(self) -> None:
         """See `WatchedConnection.begin_drain`."""
@@ -486,21 +468,16 @@ class Http1Connection(ResponseWriter):
         exchange = self._exchange
         if self._reading is _HEAD:
             if self._pending:
-                self._refuse(RemoteProtocolError(408, "head-timeout"), self._pending)
+                self.refuse(RemoteProtocolError(408, "head-timeout"), self._pending)
             else:
                 self._on_idle()
         elif self._reading is _BODY:
             if exchange is not None and exchange.state is ExchangeState.AWAITING_START:
-                self._refuse(RemoteProtocolError(408, "body-timeout"))
+                self.refuse(RemoteProtocolError(408, "body-timeout"))
         elif self._reading is _AHEAD:
             if exchange is not None:
                 exchange.on_half_close()
         elif self._reading is _DISCARD:
             self._linger()
-        elif self._transport.is_closing():
-            if self._transport.get_write_buffer_size() == 0:
-                self._transport.abort()
-            else:
-                self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
         else:
-            self.close()
+            self._on_shut_deadline()

@@ -64,11 +64,9 @@ class Http2Connection(HttpConnection):
     __slots__ = (
         "_awaiting",
         "_block",
-        "_discarded_bytes",
         "_endpoint",
         "_leaving",
         "_timed",
-        "deadline",
         "encoder",
         "flush_scheduled",
         "loop",
@@ -89,7 +87,6 @@ class Http2Connection(HttpConnection):
         """Whether the last GOAWAY was sent, or is to be sent as soon as what has arrived is read."""
         self._timed: set[Http2Stream] = set()
         """Streams with a clock."""
-        self._discarded_bytes = 0
         self.deadline = context.clock.deadline(SETTINGS_SECONDS)
 
     # Transport callbacks
@@ -516,13 +513,8 @@ class Http2Connection(HttpConnection):
                 self.deadline = self._context.clock.now
             else:
                 self._leave()
-        elif self._transport.is_closing():
-            if self._transport.get_write_buffer_size() == 0:
-                self._transport.abort()
-            else:
-                self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
         else:
-            self._close_transport()
+            self._on_shut_deadline()
 
     # Ends
 
@@ -568,23 +560,10 @@ class Http2Connection(HttpConnection):
         self.sender.out.append(frames.goaway_frame(last_id, code))
 
     def _linger(self) -> None:
-        """Shut the sending side and read on for a moment, so that the client gets all that was sent."""
         self._write()
         self._awaiting = Awaiting.CLOSE
-        if self._transport.is_closing():
-            return
-        if self._half_closed or not self._transport.can_write_eof():
-            self._close_transport()
-            return
-        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
-        self._transport.write_eof()
-        self._resume_reading()
-        self._watch_unsent()
-
-    def _discard(self, data: bytes) -> None:
-        self._discarded_bytes += len(data)
-        if self._discarded_bytes > self._context.settings.linger_bytes:
-            self._transport.abort()
+        if not self._transport.is_closing():
+            self._shut()
 
     def close(self) -> None:
         """See `WatchedConnection.close`."""
@@ -593,14 +572,6 @@ class Http2Connection(HttpConnection):
             self._write()
             self._awaiting = Awaiting.CLOSE
         self._close_transport()
-
-    def _close_transport(self) -> None:
-        # TLS closes with a message of its own, for whose answer an idle client may let the worker wait.
-        self.deadline = NEVER
-        if self._scheme == "https":
-            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
-        self._watch_unsent()
-        self._transport.close()
 
 
 def _websocket_handshake(

@@ -3,9 +3,9 @@
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
-from ..wire.http1_response import plain_answer
+from ..errors import RemoteProtocolError
 from ..wire.http2_frames import PREFACE
 from .clock import NEVER
 from .context import ServingContext
@@ -16,6 +16,8 @@ from .transport import TransportProtocol
 
 _PREFACE_LINE: Final = PREFACE[:16]
 """`PRI * HTTP/2.0`: no request of HTTP/1 begins so (RFC 9113 section 3.4)."""
+
+ConnectionT = TypeVar("ConnectionT", bound=HttpConnection)
 
 
 def protocol_factory(context: ServingContext) -> Callable[[], asyncio.Protocol]:
@@ -57,7 +59,9 @@ class Negotiation(TransportProtocol):
             self._hand_over(Http2Connection)
         elif not _PREFACE_LINE.startswith(received):
             if self._context.settings.http2_cleartext == "prior-knowledge":
-                self._refuse()
+                # Gunicorn documents that a peer which is expected to speak HTTP/2 gets no HTTP/1, which would only hide
+                # a mistake in its configuration.
+                self._begin(Http1Connection).refuse(RemoteProtocolError(400, "no-http2-preface"), received)
             else:
                 self._hand_over(Http1Connection)
 
@@ -65,21 +69,16 @@ class Negotiation(TransportProtocol):
         self.deadline = NEVER
         self._context.remove_connection(self)
 
-    def _refuse(self) -> None:
-        """Gunicorn documents that a peer which is expected to speak HTTP/2 gets no HTTP/1: that would only hide a
-        mistake in its configuration."""
-        context = self._context
-        context.log_refusal(self.peer, 400, "no-http2-preface")
-        fields, content = plain_answer(400)
-        head, _, _ = context.encoder.encode(400, fields)
-        self._transport.write(b"%bconnection: close\r\n\r\n%b" % (head, content))
-        self.close()
-
-    def _hand_over(self, version: type[HttpConnection]) -> None:
+    def _begin(self, version: type[ConnectionT]) -> ConnectionT:
+        """Let another protocol take the place of this one."""
         protocol = version(self._context)
         self._context.connections.discard(self)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
+        return protocol
+
+    def _hand_over(self, version: type[HttpConnection]) -> None:
+        protocol = self._begin(version)
         if self._received:
             protocol.data_received(self._received)
 
