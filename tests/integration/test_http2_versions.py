@@ -69,6 +69,18 @@ def test_http2_cleartext(gunicorns: GunicornStarter, value: str, at_once: bool, 
 
 
 @needs_http2_settings
+def test_http1_where_http2_is_expected(gunicorns: GunicornStarter) -> None:
+    options = ("--http2-cleartext", "prior-knowledge", "--access-logfile", "-")
+    server = gunicorns.start("probe", *options, worker=WORKER)
+    with server.connect() as connection:
+        # More than is read before the answer: its rest must not cost the client the answer.
+        answer = connection.get("/upload", fields="Content-Length: 60000\r\n", method="POST", body=b"." * 60_000)
+        assert answer.status == 400
+    server.wait_for_log(r'"POST /upload HTTP/1.1" 400 ')
+    assert "no-http2-preface" in server.log
+
+
+@needs_http2_settings
 def test_http2_cleartext_is_for_trusted_peers(gunicorns: GunicornStarter) -> None:
     options = ("--http2-cleartext", "both", "--forwarded-allow-ips", "192.0.2.1")
     server = gunicorns.start("probe", *options, worker=WORKER)
