@@ -41,6 +41,10 @@ from .websocket_exchange import WebSocketExchange
 SETTINGS_SECONDS: Final = 5.0
 """From accept to the client's preface and SETTINGS, which every client sends at once."""
 
+OFFENCE_GRACE_SECONDS: Final = 1.0
+"""From the first GOAWAY for an offence to the last: as long as it takes a proxy to see the first, and what it has sent
+before to arrive."""
+
 _OPEN: Final = StreamState.OPEN
 _HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
 
@@ -275,7 +279,7 @@ class Http2Connection(HttpConnection):
     def on_offence(self, reason: str) -> None:
         """See `Http2Events.on_offence`."""
         self._context.log_refusal(self.peer, 400, reason)
-        self._leaving = True
+        self.loop.call_later(OFFENCE_GRACE_SECONDS, self._begin_leaving, context=self._context.task_context)
 
     def on_ping_ack(self, payload: bytes) -> None:
         """See `Http2Events.on_ping_ack`: none is ever sent."""
@@ -313,13 +317,8 @@ class Http2Connection(HttpConnection):
 
     def on_early_response(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_early_response`: a client that sends before it reads must be able to end."""
-        incoming = stream.incoming
-        if incoming is None or incoming.remaining > incoming.window:
-            # RFC 9113 section 8.1: the response is complete, the rest of the request not wanted.
-            self._reset(stream, frames.NO_ERROR)
-        else:
-            stream.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
-            self._add_timed(stream)
+        stream.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self._add_timed(stream)
 
     def watch(self, stream: Http2Stream) -> None:
         """See `StreamOwner.watch`."""
@@ -527,13 +526,17 @@ class Http2Connection(HttpConnection):
 
     def end_grace(self) -> None:
         """See `WatchedConnection.end_grace`."""
+        for stream in tuple(self._endpoint.streams.open.values()):
+            stream.exchange.end_grace()
+        self._begin_leaving()
+
+    def _begin_leaving(self) -> None:
+        """From now on no request is served that has not been read."""
         if self._awaiting is Awaiting.CLOSE:
             return
         self._leaving = True
-        for stream in tuple(self._endpoint.streams.open.values()):
-            stream.exchange.end_grace()
         if self._endpoint.streams.open:
-            self._endpoint.refuse_further(frames.NO_ERROR)
+            self._endpoint.refuse_further()
             self.schedule_flush()
         elif self.has_unread_input():  # A request, most likely: it is read before the last GOAWAY.
             self.deadline = self._context.clock.now
@@ -542,7 +545,7 @@ class Http2Connection(HttpConnection):
 
     def _leave(self) -> None:
         """Nothing runs and nothing more is to come."""
-        self._endpoint.refuse_further(frames.NO_ERROR)
+        self._endpoint.refuse_further()
         self._linger()
 
     def _fail(self, error: Http2Error) -> None:
@@ -568,7 +571,7 @@ class Http2Connection(HttpConnection):
     def close(self) -> None:
         """See `WatchedConnection.close`."""
         if self._awaiting is not Awaiting.CLOSE:
-            self._endpoint.refuse_further(frames.NO_ERROR)
+            self._endpoint.refuse_further()
             self._write()
             self._awaiting = Awaiting.CLOSE
         self._close_transport()

@@ -5,7 +5,8 @@ connection, after which nothing may be received any more, or a `StreamError`, wh
 them a frame is that does not fit the state of its stream stands in one table (`http2_streams.VERDICTS`).
 
 Too many mistakes on streams end the connection too, but not its other streams: behind a proxy that multiplexes, they
-are those of other people. So a GOAWAY refuses what is still to come, and only a client that goes on is cut off.
+are those of other people. So it ends as in a drain, by a GOAWAY that still lets come what is on its way and another one
+that names the last stream; only a client that goes on is cut off.
 
 Nearly all frames of a busy connection are HEADERS of requests without content, so that these have a short way of their
 own; everything else goes through `_receive_frame`.
@@ -60,6 +61,7 @@ class Endpoint(Generic[StreamT]):
         "_control_frames",
         "_events",
         "_expect",
+        "_goaway_code",
         "_late_streams",
         "_max_block",
         "_max_frame",
@@ -100,13 +102,14 @@ class Endpoint(Generic[StreamT]):
             reader, settings.http2_max_header_list_bytes, watched_names, connect_protocol=connect_protocol
         )
         self.rules = self._blocks.rules
-        self.streams: StreamTable[StreamT] = StreamTable()
+        self.streams: StreamTable[StreamT] = StreamTable(self._max_streams)
         self.sender: FrameSender[StreamT] = FrameSender(self.streams, settings.write_buffer_bytes)
         self.ending_tasks = 0
         """Applications of streams that are reset and have not returned. They count as streams, since they cost as
         much."""
         self.goaway_id = ALL_STREAMS
         """The last stream that a GOAWAY of ours still allows."""
+        self._goaway_code = frames.NO_ERROR
         self.goaway_received = False
         self._expect = _Expect.PREFACE
         self._chunks: list[bytes] = []
@@ -234,6 +237,7 @@ class Endpoint(Generic[StreamT]):
         if stream_id != streams.last_id + 2 and stream_id > 1:
             streams.skip_to(stream_id)
         streams.last_id = stream_id
+        head = None
         try:
             head = self._blocks.read_request(block, ended)
             if self._control_frames.spent:
@@ -244,13 +248,13 @@ class Endpoint(Generic[StreamT]):
                 return
             streams.open[stream_id] = self._events.on_request(stream_id, head, ended)
         except RemoteProtocolError as error:
-            self._refuse(stream_id, error, ended)
+            if head is None and error.status == 400:
+                # RFC 9113 section 8.1.1: a malformed request is a stream error, whatever the mistake.
+                self._fail_stream(stream_id, StreamError(frames.PROTOCOL_ERROR, error.reason))
+            else:
+                self._refuse(stream_id, error, ended)
 
     def _refuse(self, stream_id: int, error: RemoteProtocolError, ended: bool) -> None:
-        if error.status == 400:
-            # RFC 9113 section 8.1.1: a malformed request is a stream error, whatever the mistake.
-            self._fail_stream(stream_id, StreamError(frames.PROTOCOL_ERROR, error.reason))
-            return
         self._events.on_refused_request(stream_id, error, self._blocks.request_line)
         if not ended:
             # RFC 9113 section 8.1: the answer is complete, the rest of the request not wanted.
@@ -280,16 +284,19 @@ class Endpoint(Generic[StreamT]):
         if self._offended:
             raise Http2Error(code, reason)
         self._offended = True
+        self._goaway_code = code
         self._bad_streams = 0
         self._resets.renew()
-        self.refuse_further(code)
+        if self.goaway_id == ALL_STREAMS:
+            # As in a drain: what the client has sent before it sees this is still served.
+            self.sender.out.append(frames.goaway_frame(ALL_STREAMS, code))
         self._events.on_offence(reason)
 
-    def refuse_further(self, code: ErrorCode) -> None:
+    def refuse_further(self) -> None:
         """Let the client know that the streams which are there are the last (RFC 9113 section 6.8)."""
         if self.goaway_id == ALL_STREAMS:
             self.goaway_id = self.streams.last_id
-            self.sender.out.append(frames.goaway_frame(self.goaway_id, code))
+            self.sender.out.append(frames.goaway_frame(self.goaway_id, self._goaway_code))
 
     def reset_stream(self, stream_id: int, code: int) -> StreamT | None:
         """Send RST_STREAM and forget the stream, which is returned where it was not closed before."""
@@ -375,6 +382,8 @@ class Endpoint(Generic[StreamT]):
             not stream_id & 1
         ):  # Also 0: these frames belong to a stream, and even ones are ours, of which there is none.
             raise Http2Error(frames.PROTOCOL_ERROR, "bad-stream-identifier")
+        if self.goaway_id < stream_id <= self.streams.last_id:
+            return False  # RFC 9113 section 6.8: the client may not know yet that it was refused.
         verdict = VERDICTS[self.streams.state_of(stream_id), kind]
         if verdict is Verdict.STREAM_CLOSED:
             raise StreamError(frames.STREAM_CLOSED, "frame-on-closed-stream")
@@ -425,7 +434,7 @@ class Endpoint(Generic[StreamT]):
             if self._late_streams > MAX_LATE_STREAMS:
                 raise Http2Error(frames.ENHANCE_YOUR_CALM, "too-many-late-streams")
             self.streams.last_id = stream_id
-            self.reset_stream(stream_id, frames.REFUSED_STREAM)
+            self.sender.out.append(frames.rst_stream_frame(stream_id, frames.REFUSED_STREAM))
             return
         if not self._accepts(frames.HEADERS, stream_id):
             return

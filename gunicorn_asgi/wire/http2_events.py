@@ -38,8 +38,8 @@ class Http2Events(Protocol[StreamT]):
         """The client has broken the protocol on one stream; `reason` is a code of ours for the log."""
 
     def on_offence(self, reason: str) -> None:
-        """The client has gone too far, and a GOAWAY has been sent that refuses all further streams: finish what runs,
-        and end."""
+        """The client has gone too far, and a GOAWAY asks it to open no further streams: refuse them a moment later,
+        finish what runs, and end."""
 
     def on_ping_ack(self, payload: bytes) -> None:
         """The answer to a PING of ours."""

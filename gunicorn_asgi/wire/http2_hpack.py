@@ -8,9 +8,10 @@ calls nothing for a field that the table knows. A list of fields that is too lar
 when the table is as the client believes it to be, and the connection can go on; what a block can cost is bounded by
 its length, which the reader of frames limits.
 
-The encoder never puts anything into the client's table, as those of nginx and HAProxy do not. What it encodes depends
-on nothing but the fields, so that one cache serves all connections of a worker, responses may be encoded and sent in
-different orders, and no secret shares a table with what an attacker chose (section 7.1).
+The encoder never puts anything into the client's table, as those of nginx and HAProxy do not. No block depends on
+another, so that one cache serves all connections of a worker, responses may be encoded and sent in different orders,
+and no secret shares a table with what an attacker chose (section 7.1). That cache makes a field shorter that the worker
+has sent before, to whomever; those that hold secrets (`_NEVER_INDEXED`) never go through it.
 """
 
 from collections.abc import Callable, Iterable

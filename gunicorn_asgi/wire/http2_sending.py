@@ -1,8 +1,9 @@
 """The sending side of one HTTP/2 connection: windows, who sends next, and frames gathered for one write.
 
-Content goes out at once while both windows have room. What has none waits in the queue of its stream; as soon as there
-is room again, `pump` takes one frame of each waiting stream in turn, so that a large response never holds up a small
-one for longer than a frame (RFC 9113 section 5.3 leaves the order to the server).
+Content goes out at once while both windows have room and nobody waits for a turn. Else it waits in the queue of its
+stream; as soon as there is room again, `pump` takes one frame of each waiting stream in turn, so that a large response
+never holds up a small one for longer than a frame (RFC 9113 section 5.3 leaves the order to the server), nor do many
+small ones a large one.
 """
 
 import struct
@@ -52,6 +53,7 @@ class FrameSender(Generic[StreamT]):
         "_block_prefix",
         "_burst_bytes",
         "_encoder",
+        "_ready",
         "_streams",
         "initial_window",
         "out",
@@ -62,6 +64,7 @@ class FrameSender(Generic[StreamT]):
     def __init__(self, streams: StreamTable[StreamT], burst_bytes: int) -> None:
         """`burst_bytes` is how much content goes into one write, roughly."""
         self._streams = streams
+        self._ready = streams.ready
         self._burst_bytes = burst_bytes
         self.initial_window = DEFAULT_WINDOW_BYTES
         """Window of a new stream."""
@@ -78,7 +81,7 @@ class FrameSender(Generic[StreamT]):
     @property
     def has_sendable(self) -> bool:
         """Whether something waits that the windows let through."""
-        return bool(self._streams.ready) and self.window > 0
+        return bool(self._ready) and self.window > 0
 
     # Responses
 
@@ -101,7 +104,9 @@ class FrameSender(Generic[StreamT]):
             self.out += (_head(block_size, kind, stream_id), block)
             if last:
                 self._end(stream)
-        elif last and size <= _MAX_FRAME_BYTES and size <= self.window and size <= stream.send_window:
+        elif (
+            last and size <= _MAX_FRAME_BYTES and size <= self.window and size <= stream.send_window and not self._ready
+        ):
             # Nearly all responses are this.
             self.out += (
                 _head(block_size, _WHOLE_HEADERS, stream_id),
@@ -145,7 +150,7 @@ class FrameSender(Generic[StreamT]):
         if stream.queue is None:
             # Slices of a view cost no copy.
             view = content if size <= _MAX_FRAME_BYTES else memoryview(content)
-            while position < size and self.out_bytes < self._burst_bytes:
+            while position < size and self.out_bytes < self._burst_bytes and not self._ready:
                 room = min(_MAX_FRAME_BYTES, self.window, stream.send_window)
                 if room <= 0:
                     break
@@ -159,7 +164,7 @@ class FrameSender(Generic[StreamT]):
             stream.queued_bytes = 0
             stream.queue_moves = True
             if stream.send_window > 0:
-                self._streams.ready[stream.id] = stream
+                self._ready[stream.id] = stream
         self._enqueue(stream, stream.queue, memoryview(content)[position:])
         stream.ends = last
 
@@ -182,7 +187,7 @@ class FrameSender(Generic[StreamT]):
 
     def pump(self) -> None:
         """Send what is queued, one frame of each stream in turn, as much as fits into one write."""
-        ready = self._streams.ready
+        ready = self._ready
         while ready and self.window > 0 and self.out_bytes < self._burst_bytes:
             stream_id, stream = ready.popitem(last=False)
             queue = stream.queue
@@ -283,4 +288,4 @@ class FrameSender(Generic[StreamT]):
         was_blocked = stream.send_window <= 0
         stream.send_window += increment
         if was_blocked and stream.send_window > 0 and stream.queue is not None:
-            self._streams.ready[stream.id] = stream
+            self._ready[stream.id] = stream

@@ -81,7 +81,7 @@ VERDICTS: Final[dict[tuple[StreamState, int], Verdict]] = {
 }
 """What to do with a frame that belongs to a stream. PRIORITY is allowed in every state and means nothing."""
 
-_MAX_RESET_STREAMS: Final = 256
+_MIN_REMEMBERED_RESETS: Final = 256
 _MAX_UNUSED_RANGES: Final = 64
 
 
@@ -145,9 +145,10 @@ StreamT = TypeVar("StreamT", bound=Stream)
 class StreamTable(Generic[StreamT]):
     """All streams that are not closed, and as much as is needed of the others."""
 
-    __slots__ = ("_reset", "_unused", "last_id", "open", "ready")
+    __slots__ = ("_max_reset", "_reset", "_unused", "last_id", "open", "ready")
 
-    def __init__(self) -> None:
+    def __init__(self, max_streams: int) -> None:
+        """`max_streams` is how many may be open at once."""
         self.open: dict[int, StreamT] = {}
         """Streams that are open or half-closed, by their identifiers."""
         self.ready = OrderedDict[int, StreamT]()
@@ -155,7 +156,9 @@ class StreamTable(Generic[StreamT]):
         self.last_id = 0
         """The highest identifier of a stream that the client has opened."""
         # Frames for a stream that was reset are told from those for one that ended only as long as they may be on
-        # their way: the bounds keep an endless connection from remembering all of them.
+        # their way, which all streams of a moment, and as many that took their places, can have. The bounds keep an
+        # endless connection from remembering all of them.
+        self._max_reset = max(_MIN_REMEMBERED_RESETS, 2 * max_streams)
         self._reset: dict[int, StreamState] = {}
         self._unused: deque[tuple[int, int]] = deque(maxlen=_MAX_UNUSED_RANGES)
 
@@ -179,7 +182,7 @@ class StreamTable(Generic[StreamT]):
 
     def reset(self, stream_id: int, state: StreamState) -> StreamT | None:
         """A stream is reset, by whom `state` says. Returns it where it was not closed before."""
-        if len(self._reset) >= _MAX_RESET_STREAMS:
+        if len(self._reset) >= self._max_reset:
             del self._reset[next(iter(self._reset))]
         self._reset[stream_id] = state
         stream = self.open.pop(stream_id, None)

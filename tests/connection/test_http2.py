@@ -14,10 +14,11 @@ from gunicorn_asgi.asgi_types import Address, Application, Receive, Send
 from gunicorn_asgi.connection.clock import TICK_SECONDS
 from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.connection.exchange import Exchange
-from gunicorn_asgi.connection.http2 import SETTINGS_SECONDS, Http2Connection
+from gunicorn_asgi.connection.http2 import OFFENCE_GRACE_SECONDS, SETTINGS_SECONDS, Http2Connection
 from gunicorn_asgi.connection.negotiation import Negotiation
 from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire import http2_frames as frames
+from gunicorn_asgi.wire.http2_allowance import MAX_BAD_STREAMS, MAX_RESETS
 from gunicorn_asgi.wire.http2_frames import ErrorCode
 from gunicorn_asgi.wire.http2_streams import Stream
 from tests.connection.serving import (
@@ -699,10 +700,12 @@ def test_rapid_reset() -> None:
             headers(2 * number + 1) + frames.rst_stream_frame(2 * number + 1, ErrorCode.CANCEL) for number in range(300)
         ]
         await client.send(*attack)
-        assert client.goaways == [(201, ErrorCode.ENHANCE_YOUR_CALM)] * 2
+        code = ErrorCode.ENHANCE_YOUR_CALM
+        # The first lets those streams come that were opened before it was seen, of which more resets are the end.
+        assert client.goaways == [(ALL_STREAMS, code), (3 * MAX_RESETS + 1, code)]
         assert not client.is_open
         assert client.context.exchanges == set()
-        assert len(begun) <= 100
+        assert len(begun) <= 2 * MAX_RESETS + 2
 
     serve(app, steps)
 
@@ -721,7 +724,11 @@ def test_neighbours_of_an_offender_get_their_answers(offence: str) -> None:
                 stream_id = 2 * number + 3
                 await client.send(headers(stream_id) + frames.rst_stream_frame(stream_id, ErrorCode.CANCEL))
             code, last = ErrorCode.ENHANCE_YOUR_CALM, 203
-        assert client.goaways == [(last, code)]
+        assert client.goaways == [(ALL_STREAMS, code)]
+        last += 2
+        await client.send(headers(last, get("/on-its-way")))
+        await client.pass_time(OFFENCE_GRACE_SECONDS)
+        assert client.goaways == [(ALL_STREAMS, code), (last, code)]
         await client.send(headers(last + 2))
         assert client.received().resets[last + 2] == ErrorCode.REFUSED_STREAM
         client.context.begin_drain()
@@ -732,11 +739,35 @@ def test_neighbours_of_an_offender_get_their_answers(offence: str) -> None:
         app.read.set()
         await turns()
         assert client.responses[1].content == b"/neighbour"
+        assert client.responses[last].content == b"/on-its-way"
         assert not client.is_open
         assert client.goaways[-1] == (last, code)
 
     app = Held()
     serve(app, steps)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"x-forwarded-proto", b"http"), (b"x-forwarded-proto", b"https")],
+        [(b"a_b", b"1")],
+        [(b"script_name", b"no-slash")],
+    ],
+)
+def test_what_only_a_setting_refuses_is_answered(fields: list[tuple[bytes, bytes]]) -> None:
+    """It is no mistake in HTTP/2, and no proxy holds its users off from it."""
+
+    async def steps(client: Client) -> None:
+        for number in range(2 * MAX_BAD_STREAMS):
+            await client.send(headers(2 * number + 1, [*get("/refused"), *fields]))
+        responses = client.responses
+        assert {response.status for response in responses.values()} == {400}
+        assert len(responses) == 2 * MAX_BAD_STREAMS
+        assert [record.status for record in client.access_log.records] == [400] * 2 * MAX_BAD_STREAMS
+        assert client.goaways == []
+
+    serve(ignore, steps, header_map="refuse", forwarded_allow_ips=("192.0.2.1",))
 
 
 def test_send_after_a_reset_raises() -> None:
@@ -802,8 +833,11 @@ def test_a_response_before_the_end_of_its_request() -> None:
 def test_a_response_before_much_content() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1, [*POST, (b"content-length", b"1000000")], ended=False))
-        assert client.received().resets == {1: ErrorCode.NO_ERROR}
         assert client.responses[1].ended
+        await client.send(data(1, b"." * 10_000))
+        assert client.received().resets == {}
+        await client.pass_time(Settings().linger_seconds + 2 * TICK_SECONDS)
+        assert client.received().resets == {1: ErrorCode.NO_ERROR}
 
     serve(ignore, steps)
 
@@ -834,7 +868,7 @@ def test_nothing_is_left_for_the_garbage_collector(app: Application, conversatio
         for part in conversation:
             await client.send(part)
         client.access_log.records.clear()
-        await client.pass_time(1.0)  # The next tick forgets the clocks of streams that are gone.
+        await client.pass_time(3.0)  # Streams that nobody wants are reset, clocks of those that are gone forgotten.
         left = [thing for thing in gc.get_objects() if isinstance(thing, (Exchange, Stream))]
         assert left == []
 

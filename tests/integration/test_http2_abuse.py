@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gunicorn_asgi.wire.http2_frames import (
+    ALL_STREAMS,
     CONTINUATION,
     DATA,
     FLAG_END_HEADERS,
@@ -99,11 +100,11 @@ def test_refused_streams_are_counted(h2c: Gunicorn, bystander: Http2Connection) 
         for number in range(100):
             connection.send(post(2 * number + 1))
         connection.send(b"".join(headers(201 + 2 * number) for number in range(LIMIT + 1)))
-        while not connection.goaways:
-            connection.receive()
-        assert connection.goaways == [(401, CALM)]
         connection.send(data(1, b"abc", end_stream=True))
         assert connection.response(1).body == b"abc", "what runs is finished"
+        while len(connection.goaways) < 2:
+            connection.receive()
+        assert connection.goaways == [(ALL_STREAMS, CALM), (401, CALM)]
         connection.send(b"".join(headers(403 + 2 * number) for number in range(1001)))
         assert connection.goaway() == (401, CALM)
     assert bystander.get().body == b"hello"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from xprocess import XProcess
 
+from gunicorn_asgi.wire.http2_allowance import MAX_BAD_STREAMS
 from tests.integration.apps.grpc_echo import framed
 from tests.support.certificates import Certificates
 from tests.support.gunicorn import Gunicorn, GunicornStarter
@@ -245,6 +246,30 @@ def test_a_user_of_haproxy_does_not_end_the_requests_of_others(h2c: Gunicorn, tm
         neighbour.send(b"c")
         assert neighbour.read_response().body == b"abc"
         assert offender.get("/hello").body == b"hello"
+
+
+@needs_haproxy
+@needs_h2load
+def test_users_of_haproxy_lose_nothing_by_what_another_does(h2c: Gunicorn, tmp_path: Path) -> None:
+    """Also those whose requests are on their way when a connection is ended."""
+    with in_front_of(h2c, tmp_path) as address:
+        load = subprocess.Popen(
+            ["h2load", "-n30000", "-c4", "-m20", "http://{}:{}/hello".format(*address)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            offences = 0
+            while load.poll() is None:
+                offences += 1
+                with Connection(address) as offender:
+                    offender.send(request("/hello").replace(b"example.org", b"a@b"))
+                    assert offender.read_response().status in (400, 502)
+        finally:
+            load.kill()
+            output, _ = load.communicate()
+    assert "status codes: 30000 2xx, 0 3xx, 0 4xx, 0 5xx" in output
+    assert offences > 10 * MAX_BAD_STREAMS
 
 
 @needs_haproxy

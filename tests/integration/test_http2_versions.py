@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gunicorn.config import KNOWN_SETTINGS as GUNICORN_SETTINGS
 
-from gunicorn_asgi.wire.http2_frames import PREFACE, ErrorCode, settings_frame
+from gunicorn_asgi.wire.http2_frames import ALL_STREAMS, PREFACE, ErrorCode, settings_frame
 from tests.support.certificates import Certificates
 from tests.support.gunicorn import Gunicorn, GunicornStarter
 from tests.support.http1 import Connection, request
@@ -173,10 +173,12 @@ def test_neighbours_when_a_counter_trips(h2c: Gunicorn, offence: Callable[[Http2
         offence(connection)
         while not connection.goaways:
             connection.receive()
-        assert connection.goaways == [(21, ErrorCode.PROTOCOL_ERROR)]
+        assert connection.goaways == [(ALL_STREAMS, ErrorCode.PROTOCOL_ERROR)]
+        connection.send(headers(23))
+        assert connection.response(23).body == b"hello"
         connection.send(data(1, b"def", end_stream=True))
         assert connection.response(1).body == b"abcdef"
-        assert connection.goaway() == (21, ErrorCode.PROTOCOL_ERROR)
+        assert connection.goaway() == (23, ErrorCode.PROTOCOL_ERROR)
 
 
 def test_trailers_over_a_limit(h2c: Gunicorn) -> None:

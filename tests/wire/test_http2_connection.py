@@ -24,6 +24,7 @@ from tests.support.http2_frames import BEGIN, GET, POST, Reader, block, continua
 
 Cut = Callable[[bytes], list[bytes]]
 KIB = 1024
+ALL_STREAMS = frames.ALL_STREAMS
 
 
 @pytest.fixture(params=["whole", "byte by byte", "in pieces"])
@@ -345,10 +346,14 @@ def test_many_bad_streams_are_the_last() -> None:
     for number in range(1, MAX_BAD_STREAMS):
         client.send(headers(2 * number + 1, GET[1:]))
     assert client.received().goaways == []
-    client.send(headers(99, GET[1:]), headers(101))
-    assert client.received().goaways == [(99, ErrorCode.PROTOCOL_ERROR)]
-    assert client.events[-1] == ("offence", "too-many-bad-streams")
-    assert client.received().resets[101] == ErrorCode.REFUSED_STREAM
+    client.send(headers(99, GET[1:]))
+    client.send(headers(101))
+    assert client.events[-2:] == [("offence", "too-many-bad-streams"), ("request", 101, True)]
+    client.endpoint.refuse_further()
+    client.send(headers(103))
+    goaways = [(ALL_STREAMS, ErrorCode.PROTOCOL_ERROR), (101, ErrorCode.PROTOCOL_ERROR)]
+    assert client.received().goaways == goaways
+    assert client.received().resets[103] == ErrorCode.REFUSED_STREAM
     client.answer(1)
     assert client.received().responses[1].ended
 
@@ -698,7 +703,7 @@ def test_resets(attack: Callable[[int], bytes]) -> None:
         client.send(attack(number))
     assert client.received().goaways == []
     client.send(attack(MAX_RESETS))
-    assert client.received().goaways == [(2 * MAX_RESETS + 1, ErrorCode.ENHANCE_YOUR_CALM)]
+    assert client.received().goaways == [(ALL_STREAMS, ErrorCode.ENHANCE_YOUR_CALM)]
     assert client.events[-1] == ("offence", "too-many-resets")
 
 
@@ -717,12 +722,35 @@ def test_a_client_that_goes_on_behind_the_goaway_is_cut_off() -> None:
 
 def test_endless_requests_behind_the_last_goaway() -> None:
     client = connected().send(headers(1))
-    client.endpoint.refuse_further(ErrorCode.NO_ERROR)
+    client.endpoint.refuse_further()
     for number in range(1, MAX_LATE_STREAMS + 1):
         client.send(headers(2 * number + 1))
     assert list(client.endpoint.streams.open) == [1]
     late = headers(2 * MAX_LATE_STREAMS + 3)
     assert client.error(late) == (ErrorCode.ENHANCE_YOUR_CALM, "too-many-late-streams")
+
+
+def test_frames_of_streams_that_were_refused_behind_the_last_goaway() -> None:
+    """RFC 9113 section 6.8: the client may not know yet."""
+    client = connected().send(headers(1))
+    client.endpoint.refuse_further()
+    last = 2 * MAX_LATE_STREAMS + 1
+    for stream_id in range(3, last + 2, 2):
+        client.send(headers(stream_id, POST, ended=False))
+    for stream_id in (3, 1001, last):
+        client.send(data(stream_id, b"x"), frames.window_update_frame(stream_id, 1), data(stream_id, ended=True))
+    assert client.error(data(last + 2, b"x")) == (ErrorCode.PROTOCOL_ERROR, "frame-on-idle-stream")
+
+
+def test_content_that_was_on_its_way_to_many_streams_that_were_reset() -> None:
+    """RFC 9113 section 5.1."""
+    client = connected(Settings(http2_max_concurrent_streams=1000))
+    ids = range(1, 2001, 2)
+    client.send(*(headers(stream_id, POST, ended=False) for stream_id in ids))
+    for stream_id in ids:
+        client.endpoint.reset_stream(stream_id, ErrorCode.NO_ERROR)
+    client.send(*(data(stream_id, b"x") for stream_id in ids))
+    assert client.received().goaways == []
 
 
 def test_resets_are_forgotten() -> None:

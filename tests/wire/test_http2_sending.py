@@ -26,7 +26,7 @@ class Waiting(Stream):
 
 class Server:
     def __init__(self, burst: int = BURST) -> None:
-        self.streams: StreamTable[Waiting] = StreamTable()
+        self.streams: StreamTable[Waiting] = StreamTable(100)
         self.sender: FrameSender[Waiting] = FrameSender(self.streams, burst)
         self.reader = Reader()
 
@@ -179,6 +179,22 @@ def test_content_waits_for_the_window_of_the_connection() -> None:
     server.sender.pump()
     assert server.sizes() == [(3, 1)]
     assert server.reader.responses[3].ended
+
+
+def test_new_responses_wait_behind_those_that_wait_already() -> None:
+    server = Server(burst=2**30)
+    server.sender.set_initial_window(2 * DEFAULT_WINDOW_BYTES)
+    server.sender.send_response(server.stream(1), HEAD, bytes(DEFAULT_WINDOW_BYTES + 20 * KIB), True)
+    server.sent()
+    server.sender.on_window_update(None, 20 * KIB)
+    for stream_id in (3, 5):
+        server.sender.send_response(server.stream(stream_id), HEAD, bytes(4 * KIB), True)
+    server.sender.send_response(server.stream(7), HEAD, bytes(40 * KIB), True)
+    server.sender.pump()
+    assert server.sizes() == [(1, 16 * KIB), (3, 4 * KIB)]
+    server.sender.on_window_update(None, 32 * KIB)
+    server.sender.pump()
+    assert server.sizes() == [(5, 4 * KIB), (7, 16 * KIB), (1, 4 * KIB), (7, 8 * KIB)]
 
 
 def test_the_end_waits_behind_what_is_queued() -> None:
