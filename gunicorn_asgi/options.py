@@ -132,7 +132,12 @@ OPTIONS: Final[Mapping[str, Option]] = {
         Option(
             "log_level", optional(LEVEL), None, "Level of both logs; above `info` no access is logged.", "", "loglevel"
         ),
-        Option("access_log", FLAG, True, "`False` turns off the access log that Gunicorn's settings ask for."),
+        Option(
+            "access_log",
+            FLAG,
+            True,
+            "`False` turns off the access log that Gunicorn's settings ask for, and not the metrics of statsd.",
+        ),
         Option(
             "loop_lag_warning",
             SECONDS,
