@@ -111,7 +111,6 @@ class TrustedProxies:
 
     __slots__ = (
         "_allowed",
-        "_enabled",
         "_forwarder_names",
         "_header_map",
         "_hops",
@@ -124,7 +123,6 @@ class TrustedProxies:
     )
 
     def __init__(self, settings: Settings) -> None:
-        self._enabled = settings.proxy_headers
         self._hops = settings.forwarded_hops
         self._header_map = settings.header_map
         self._forwarder_names = frozenset(settings.forwarder_headers)
@@ -138,8 +136,9 @@ class TrustedProxies:
         self.untrusted_shapes: Shapes = {}
 
     def trusts(self, peer: Address | None) -> bool:
-        """Whether `peer` may speak for others. One on a unix socket has no address and is trusted, as in Gunicorn."""
-        return self._enabled and (peer is None or peer[1] is None or self._allowed.allows(peer[0]))
+        """Whether `peer` is in `forwarded_allow_ips`. One on a unix socket has no address and is trusted, as in
+        Gunicorn."""
+        return peer is None or peer[1] is None or self._allowed.allows(peer[0])
 
     def new_shape(self, fields: dict[bytes, bytes], trusted: bool) -> "FieldShape | None":
         """What the names of `fields` mean, kept in `trusted_shapes` or `untrusted_shapes` for the next such request."""

@@ -461,8 +461,3 @@ def test_a_repeated_script_name_is_refused() -> None:
 def test_a_script_name_that_is_not_allowed_means_nothing() -> None:
     """It is a plain field where `header_map` lets it through."""
     assert root_path((b"script_name", b"/app"), forwarder_headers=(), header_map="dangerous") == "/from-settings"
-
-
-def test_no_peer_is_trusted_where_proxy_headers_are_off() -> None:
-    switched_off = proxies("*", "10.0.0.1", proxy_headers=False)
-    assert not any(switched_off.trusts(peer) for peer in (PEER, None, ("/run/app.sock", None)))
