@@ -141,7 +141,8 @@ class Worker(LifeCycle):
         config = WorkerConfig(cfg, cls.CONFIG_KWARGS, own_label or f"CONFIG_KWARGS of {cls.__name__}", os.environ)
         plan = cls._plan_of(cfg, config)
         ssl_context = ssl_context_from(cfg, plan.tls, config)
-        compile_format(cfg.access_log_format)
+        if _fills_in_the_format(log):
+            compile_format(cfg.access_log_format)
         cls._field_parser(plan)
         loop_factory(_loop_of(cls, plan))
         variables = read_env_file(plan.env_file) if plan.env_file is not None else {}
@@ -356,6 +357,19 @@ def _logs_accesses(logger: Any, cfg: Config) -> bool:
         or cfg.logconfig_dict
         or getattr(cfg, "logconfig_json", None)
         or (cfg.syslog and not cfg.disable_redirect_access_to_syslog)
+    )
+
+
+def _fills_in_the_format(logger: Any) -> bool:
+    """Whether lines are made of `access_log_format` by Gunicorn's own code.
+
+    A logger class of a user may have other atoms, or another format.
+    """
+    logger_class = type(logger)
+    return (
+        logger_class.access in (Logger.access, Statsd.access)
+        and logger_class.atoms is Logger.atoms
+        and logger_class.atoms_wrapper_class is Logger.atoms_wrapper_class
     )
 
 

@@ -102,6 +102,38 @@ def test_access_log_through_a_logger_class_of_the_user(gunicorns: GunicornStarte
     server.wait_for_log(r"own 200 OK /hello\?x\n")
 
 
+LOGGERS = """
+from gunicorn.glogging import Logger
+
+
+class WithOwnAtoms(Logger):
+    def atoms(self, resp, req, environ, request_time):
+        return {**super().atoms(resp, req, environ, request_time), "number": 7}
+
+
+class WithoutFormat(Logger):
+    def access(self, resp, req, environ, request_time):
+        self.access_log.info("%s took %s%%", req.path, "long")
+"""
+
+
+@pytest.mark.parametrize(
+    ("logger", "access_log_format", "line"),
+    [("WithOwnAtoms", "%(number)05d %(U)s", "00007 /hello"), ("WithoutFormat", "100%", "/hello took long%")],
+)
+def test_an_access_log_format_that_only_a_logger_class_of_the_user_can_fill_in(
+    gunicorns: GunicornStarter, tmp_path: Path, logger: str, access_log_format: str, line: str
+) -> None:
+    (tmp_path / "own_loggers.py").write_text(LOGGERS)
+    server = gunicorns.start(
+        *("probe", "--access-logfile", "-", "--access-logformat", access_log_format),
+        *("--logger-class", f"own_loggers.{logger}"),
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    server.get("/hello")
+    server.wait_for_log(rf"(?m)^{line}$")
+
+
 def test_usr1_reopens_the_access_log(gunicorns: GunicornStarter, tmp_path: Path) -> None:
     path = tmp_path / "access"
     server = gunicorns.start("probe", "--access-logfile", str(path))
