@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from .asgi_types import Field, HTTPScope
 from .errors import SettingsError
+from .scope import wsgi_server
 
 
 class FinishedExchange(Protocol):
@@ -370,12 +371,7 @@ def environ_of(scope: HTTPScope, uri: str) -> dict[str, str]:
         if (harmless := one_line(user)) != user:
             fields["HTTP_AUTHORIZATION"] = "Basic " + base64.b64encode(harmless.encode("utf-8")).decode("ascii")
 
-    server_name, port = scope["server"] or ("", None)
-    server_port = "" if port is None else str(port)
-    if port is None and "HTTP_HOST" in fields:  # A unix socket has no port, but the client named one.
-        server_name, colon, server_port = fields["HTTP_HOST"].partition(":")
-        if not colon:
-            server_port = "443" if scope["scheme"] == "https" else "80"
+    server_name, server_port = wsgi_server(scope)
     environ = {
         "REQUEST_METHOD": scope["method"],
         "RAW_URI": uri,

@@ -330,6 +330,13 @@ def test_a_server_on_a_unix_socket_has_gunicorns_text(logger: Logger, request_by
     assert exchange.line(access_log_format) == exchange.gunicorn_line(access_log_format, logger)
 
 
+@pytest.mark.parametrize(("host", "port"), [(b"[::1]", "80"), (b"[::1]:8000", "8000")])
+def test_a_server_on_a_unix_socket_that_the_client_calls_by_an_ipv6_address(host: bytes, port: str) -> None:
+    """Gunicorn splits it at its first colon."""
+    exchange = Exchange(request_of().replace(b"example.org:8000", host), server=("/run/app.sock", None))
+    assert exchange.line("%({SERVER_NAME}e)s %({SERVER_PORT}e)s") == f"[::1] {port}"
+
+
 def test_a_client_on_a_unix_socket_has_gunicorns_text(logger: Logger) -> None:
     exchange = Exchange(client=None)
     assert exchange.line("<%(h)s>") == exchange.gunicorn_line("<%(h)s>", logger) == "<>"
