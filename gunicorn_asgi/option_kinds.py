@@ -154,7 +154,7 @@ _OF_EACH_RESPONSE: Final = frozenset(
 def _read_headers(value: Any) -> tuple[Field, ...]:
     """Pairs in Python; in text one `name: value` a line."""
     if isinstance(value, str):
-        value = [line.partition(":")[::2] for line in value.splitlines() if line.strip()]
+        value = [line.split(":", 1) for line in value.splitlines() if line.strip()]
     fields = []
     for pair in value:
         if not isinstance(pair, (tuple, list)):
