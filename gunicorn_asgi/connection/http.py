@@ -96,6 +96,10 @@ class HttpConnection(TransportProtocol):
                 root_path = proxies.root_path(headers, fields)
         return client, scheme, root_path
 
+    def root_path(self, fields: dict[bytes, bytes]) -> str:
+        """See `ResponseStream.root_path`: what `_forwarded` has said of a request, which has left `fields`."""
+        return self._context.proxies.root_path([], fields) if self._trusted else self._context.root_path
+
     def _log_refusal(self, error: RemoteProtocolError) -> None:
         """Tell the error log of a request that is not served."""
         self._context.log_refusal(self.peer, error.status, error.reason)

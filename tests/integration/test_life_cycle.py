@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gunicorn import Gunicorn, GunicornStarter
+from tests.support.gunicorn import KNOWN_SETTINGS, Gunicorn, GunicornStarter
 from tests.support.http1 import request
 
 
@@ -43,6 +43,7 @@ def test_refused_and_failed_requests_in_the_access_log(gunicorns: GunicornStarte
 
 ATOMS = {name: f"%({name})s" for name in ("h", "l", "u", "r", "s", "m", "U", "q", "H", "b", "B", "f", "a")}
 FORMAT = "|".join([*ATOMS.values(), "%({x-one}i)s", "%({content-type}o)s", "%({x-none}i)s", "%({raw_uri}e)s", "%(x)s"])
+FORMAT += "|%({script_name}e)s|%({path_info}e)s"
 
 LOGGED = [
     request("/plain"),
@@ -62,6 +63,11 @@ LOGGED = [
     request("/old", version="1.0"),
     request("/forwarded", fields="X-One: a, b\r\n"),
 ]
+if "forwarder_headers" in KNOWN_SETTINGS:
+    LOGGED += [
+        request("/app/x", fields="SCRIPT_NAME: /app\r\n"),
+        request("/app", fields="SCRIPT_NAME: /app\r\n"),
+    ]
 
 
 def access_lines(gunicorns: GunicornStarter, path: Path, app: str, worker: str) -> list[str]:
