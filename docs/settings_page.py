@@ -31,10 +31,15 @@ There are three ways to give an option, and what the operator sets wins:
    `worker_class = gunicorn_asgi.Worker.configure(ws_ping_interval=10)`;
 3. the Gunicorn setting that says the same, and then the default.
 
-In the environment an empty `{prefix}FORWARDED_ALLOW_IPS` trusts nobody. Kubernetes sets `{prefix}PORT=tcp://...`,
-`{prefix}SERVICE_HOST` and more where a service is called `gunicorn-asgi`; these are not looked at. In an `env_file`
-options have no effect, since they are read before it. Passwords, and values of unknown names that look like one, are
-never shown in a message.
+In the environment an empty variable says nothing, as if it were not there: that is what docker compose makes of one
+that has no value. Only an empty `{prefix}FORWARDED_ALLOW_IPS` trusts nobody. `None` (in the environment `none`) is a
+value where the table below says so, and wins like others. But `None` of an `ssl_*` option, of
+`timeout_graceful_shutdown` and of `forwarded_allow_ips` says nothing: the next in this list
+counts, so that no option takes TLS away from a bind that has Gunicorn's `certfile`.
+
+Kubernetes sets `{prefix}PORT=tcp://...`, `{prefix}SERVICE_HOST` and more where a service is called `gunicorn-asgi`;
+these are not looked at. In an `env_file` options have no effect, since they are read before it. Passwords, and values
+of unknown names that look like one, are never shown in a message.
 
 What cannot be honoured is refused when Gunicorn starts, with exit code 1 and one line that names the setting, its value
 and what to do. To find out before:

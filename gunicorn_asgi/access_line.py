@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from .asgi_types import Field, HTTPScope
 from .errors import SettingsError
+from .scope import wsgi_server
 
 
 class FinishedExchange(Protocol):
@@ -39,6 +40,11 @@ class FinishedExchange(Protocol):
         """The target as received: ASCII without control characters."""
 
     @property
+    def root_path(self) -> str:
+        """Where the proxy mounts the application. That of the scope may be changed: frameworks add to it when they
+        mount one application in another."""
+
+    @property
     def status(self) -> int: ...
 
     @property
@@ -60,6 +66,7 @@ class AccessRecord(NamedTuple):
     status: int
     response_headers: Sequence[Field]
     sent_bytes: int
+    root_path: str = ""
 
 
 # Text that stays in its line and in its quotes
@@ -138,10 +145,19 @@ _hosts: Final = _HostTexts()
 # Atoms
 
 
-def _path(scope: HTTPScope) -> str:
-    """The path as an environ has it: its bytes as Latin-1 (PEP 3333), which is what Gunicorn logs."""
-    path = scope["path"]
+def _as_in_environ(path: str) -> str:
+    """The bytes of a path as Latin-1 (PEP 3333), which is what Gunicorn logs."""
     return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _path_info(exchange: FinishedExchange) -> str:
+    """The path below the root path."""
+    path = exchange.scope["path"]
+    if exchange.scope["root_path"]:
+        root_path = exchange.root_path
+        if path == root_path or path.startswith(root_path + "/"):
+            path = path[len(root_path) :]
+    return _as_in_environ(path)
 
 
 def _basic_user(authorization: bytes) -> str:
@@ -184,7 +200,7 @@ _EXPRESSIONS: Final = {
     "r": """f"{exchange.method} {exchange.uri} HTTP/{scope['http_version']}".replace('"', '\\\\"')""",
     "s": "exchange.status",
     "m": "exchange.method",
-    "U": "_escaped(_path(scope))",
+    "U": "_escaped(_path_info(exchange))",
     "q": "_escaped(scope['query_string'].decode('latin-1'))",
     "H": "'HTTP/' + scope['http_version']",
     "b": "exchange.sent_bytes",
@@ -286,7 +302,7 @@ def compile_format(access_log_format: str) -> Line:
             preparations.append("response_atoms = _response_atoms(exchange.response_headers)")
             expression = f"response_atoms.get({key!r}, '-')"
         elif suffix == "}e":
-            preparations.append("environ_atoms = _environ_atoms(scope, exchange.uri)")
+            preparations.append("environ_atoms = _environ_atoms(exchange)")
             expression = f"environ_atoms.get({key!r}, '-')"
         conversion = "%" + match["spec"]
         if conversion != "%s":
@@ -349,13 +365,9 @@ def response_fields_of(response_headers: Sequence[Field]) -> list[tuple[str, str
     ]
 
 
-def environ_of(scope: HTTPScope, uri: str) -> dict[str, str]:
-    """The text values of the WSGI environ that Gunicorn makes of such a request with this target, control characters
-    escaped.
-
-    PATH_INFO has the root path in it, which cannot be taken off again since frameworks change `root_path` in the scope
-    when they mount one application in another.
-    """
+def environ_of(exchange: FinishedExchange) -> dict[str, str]:
+    """The text values of the WSGI environ that Gunicorn makes of such a request, control characters escaped."""
+    scope = exchange.scope
     fields: dict[str, str] = {}
     for name, field_value in scope["headers"]:
         key, value = name.decode("latin-1").upper().replace("-", "_"), field_value.decode("latin-1")
@@ -370,17 +382,12 @@ def environ_of(scope: HTTPScope, uri: str) -> dict[str, str]:
         if (harmless := one_line(user)) != user:
             fields["HTTP_AUTHORIZATION"] = "Basic " + base64.b64encode(harmless.encode("utf-8")).decode("ascii")
 
-    server_name, port = scope["server"] or ("", None)
-    server_port = "" if port is None else str(port)
-    if port is None and "HTTP_HOST" in fields:  # A unix socket has no port, but the client named one.
-        server_name, colon, server_port = fields["HTTP_HOST"].partition(":")
-        if not colon:
-            server_port = "443" if scope["scheme"] == "https" else "80"
+    server_name, server_port = wsgi_server(scope)
     environ = {
         "REQUEST_METHOD": scope["method"],
-        "RAW_URI": uri,
-        "SCRIPT_NAME": scope["root_path"],
-        "PATH_INFO": _path(scope),
+        "RAW_URI": exchange.uri,
+        "SCRIPT_NAME": _as_in_environ(exchange.root_path),
+        "PATH_INFO": _path_info(exchange),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_PROTOCOL": "HTTP/" + scope["http_version"],
         "SERVER_NAME": server_name,
@@ -396,8 +403,8 @@ def environ_of(scope: HTTPScope, uri: str) -> dict[str, str]:
     return {key: one_line(value) for key, value in environ.items()}
 
 
-def _environ_atoms(scope: HTTPScope, uri: str) -> dict[str, str]:
-    return {key.lower(): _escaped(value) for key, value in environ_of(scope, uri).items()}
+def _environ_atoms(exchange: FinishedExchange) -> dict[str, str]:
+    return {key.lower(): _escaped(value) for key, value in environ_of(exchange).items()}
 
 
 def _response_atoms(response_headers: Sequence[Field]) -> dict[str, str]:

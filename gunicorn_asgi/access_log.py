@@ -181,7 +181,7 @@ class LoggerAccessLog:
         # Gunicorn's atoms leave out the days, so from one day on %(T)s counts anew here and not on the stream's way.
         duration = datetime.timedelta(microseconds=microseconds(duration_seconds))
         try:
-            environ = environ_of(exchange.scope, exchange.uri)
+            environ = environ_of(exchange)
             self._logger.access(_response_of(exchange), _request_of(exchange), environ, duration)
         except Exception as error:  # A user's logger may raise anything, and the response has been sent.
             self._on_error(error)

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Protocol
 
 from .asgi_types import Application, Receive, Send
 from .errors import SettingsError
+from .scope import wsgi_server
 from .wire.http1_response import plain_answer
 
 Interface = Literal["auto", "asgi3", "asgi2", "wsgi"]
@@ -69,9 +70,22 @@ def _as_asgi3(app: Any, interface: Interface, wsgi_threads: int) -> Application:
                 f"interface='wsgi' needs the a2wsgi package, which cannot be imported ({error}); "
                 "run 'pip install gunicorn-asgi[wsgi]'"
             ) from None
-        adapted: Any = WSGIMiddleware
-        app, interface = adapted(app, workers=wsgi_threads), "asgi3"
+        middleware: Any = WSGIMiddleware
+        app, interface = _with_addresses(middleware(app, workers=wsgi_threads)), "asgi3"
     application: Application = _from_asgi2(app) if interface == "asgi2" else app
+    return application
+
+
+def _with_addresses(middleware: Application) -> Application:
+    """For requests on a unix socket, which has no addresses in ASGI: WSGI requires that of the server, and applications
+    count on REMOTE_ADDR."""
+
+    async def application(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (scope["server"] is None or scope["server"][1] is None):
+            client, port = scope["client"] or ("", None)
+            scope = {**scope, "server": wsgi_server(scope), "client": (client, port or 0)}
+        await middleware(scope, receive, send)
+
     return application
 
 

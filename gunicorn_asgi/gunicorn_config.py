@@ -59,7 +59,7 @@ class WorkerConfig:
         if name in self._environment:
             value = self._environment[name]
             return list(value) if isinstance(value, tuple) else value
-        if name not in self._given and name in OPTIONS:
+        if name in OPTIONS and not (name in self._given and options.says_something(name, self._given[name])):
             value = _from_gunicorn(self._cfg).get(name, OPTIONS[name].default)
             if not isinstance(value, tuple):
                 return value
@@ -83,8 +83,8 @@ class WorkerConfig:
         read = {}
         for name, value in self._given.items():
             options.check_name(name, self._source)
-            if name in OPTIONS:
-                read[name] = options.read(name, value, self._source)
+            if name in OPTIONS and options.says_something(name, option := options.read(name, value, self._source)):
+                read[name] = option
         return {**read, **self._environment}
 
     def warnings(self) -> list[str]:
@@ -154,12 +154,7 @@ def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
     if fields["max_requests"] is None:
         fields["max_requests"] = 0
     # The master kills when its own time is over, whatever a class asks for.
-    graceful = fields["graceful_timeout_seconds"]
-    fields["graceful_timeout_seconds"] = (
-        cfg.graceful_timeout if graceful is None else min(graceful, cfg.graceful_timeout)
-    )
-    if fields["forwarded_allow_ips"] is None:
-        fields["forwarded_allow_ips"] = _addresses(cfg.forwarded_allow_ips)
+    fields["graceful_timeout_seconds"] = min(fields["graceful_timeout_seconds"], cfg.graceful_timeout)
     tls = TlsOptions(
         certfile=value("ssl_certfile"),
         keyfile=value("ssl_keyfile"),
@@ -314,6 +309,11 @@ def ssl_context_from(cfg: Config, tls: TlsOptions, config: object = None) -> ssl
     `config` is what an ssl_context_factory is called with. Raises SettingsError for a certificate, key or cipher that
     cannot be used: nothing is ever served in clear instead.
     """
+    if cfg.is_ssl and not tls.is_on:  # Gunicorn announces https.
+        raise SettingsError(
+            f"certfile={cfg.certfile!r}, keyfile={cfg.keyfile!r} ask for TLS, "
+            "and the options ssl_certfile and ssl_keyfile take it away; remove either"
+        )
     hook = cfg.settings["ssl_context"]
     if hook.get() is hook.default:
         return server_context(tls, None, config)

@@ -88,7 +88,13 @@ GUNICORN_SETTINGS: Final[Mapping[str, tuple[Fate, str]]] = {
             "use; the option `http2` does without."
         ),
     ),
-    "http2_cleartext": (_H, "HTTP/2 without TLS."),
+    "http2_cleartext": (
+        _H,
+        (
+            "HTTP/2 without TLS, for peers in `forwarded_allow_ips` and on unix sockets only: `prior-knowledge`, "
+            "`upgrade`, `both` or `off`. `H2CWorker` speaks it with everybody."
+        ),
+    ),
     "http2_max_concurrent_streams": (_H, "Streams that a client may have open on one connection."),
     "http2_initial_window_size": (_H, "Bytes: receive window of a stream."),
     "http2_max_frame_size": (_H, "Bytes: longest frame that a client may send."),

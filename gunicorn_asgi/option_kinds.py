@@ -122,8 +122,11 @@ def _read_path(value: Any) -> str:
     return path
 
 
-def _read_root_path(value: Any) -> str:
-    """Without a slash at the end. Two slashes, or a backslash, would make a host of a path that is redirected to."""
+def read_root_path(value: Any) -> str:
+    """Without a slash at the end. Two slashes, or a backslash, would make a host of a path that is redirected to.
+
+    Raises ValueError, or TypeError for what is no text. What a proxy says in SCRIPT_NAME has to pass, too.
+    """
     path = _read_text(value).strip()
     if path and (path[0] != "/" or "//" in path or set(path) & set("\\?#") or not path.isprintable()):
         raise ValueError
@@ -151,7 +154,7 @@ _OF_EACH_RESPONSE: Final = frozenset(
 def _read_headers(value: Any) -> tuple[Field, ...]:
     """Pairs in Python; in text one `name: value` a line."""
     if isinstance(value, str):
-        value = [line.partition(":")[::2] for line in value.splitlines() if line.strip()]
+        value = [line.split(":", 1) for line in value.splitlines() if line.strip()]
     fields = []
     for pair in value:
         if not isinstance(pair, (tuple, list)):
@@ -219,7 +222,7 @@ POSITIVE_SECONDS: Final = Kind(f"seconds as a number above 0, up to {MAX_SECONDS
 SIZE: Final = Kind("bytes as a number above 0, or with a unit such as 64KiB, 16MiB or 2GiB, up to 1024GiB", _read_size)
 TEXT: Final = Kind("text", _read_text)
 PATH: Final = Kind("the path of a file", _read_path)
-ROOT_PATH: Final = Kind("a path that begins with one slash, without //, ?, # and control characters", _read_root_path)
+ROOT_PATH: Final = Kind("a path that begins with one slash, without //, ?, # and control characters", read_root_path)
 PEERS: Final = Kind("a list, or text with commas; an empty one for nobody", _read_peers)
 HEADERS: Final = Kind(
     "pairs of header name and value, or text with one 'name: value' a line, and none about framing", _read_headers

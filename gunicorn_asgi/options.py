@@ -132,7 +132,12 @@ OPTIONS: Final[Mapping[str, Option]] = {
         Option(
             "log_level", optional(LEVEL), None, "Level of both logs; above `info` no access is logged.", "", "loglevel"
         ),
-        Option("access_log", FLAG, True, "`False` turns off the access log that Gunicorn's settings ask for."),
+        Option(
+            "access_log",
+            FLAG,
+            True,
+            "`False` turns off the access log that Gunicorn's settings ask for, and not the metrics of statsd.",
+        ),
         Option(
             "loop_lag_warning",
             SECONDS,
@@ -324,6 +329,12 @@ they are None."""
 SILENT: Final = frozenset(("use_colors", "timeout_worker_healthcheck"))
 """Keywords of `uvicorn.Config` that mean nothing here and cost nobody anything."""
 
+NONE_SAYS_NOTHING: Final = frozenset(
+    ("forwarded_allow_ips", "timeout_graceful_shutdown", *(name for name in OPTIONS if name.startswith("ssl_")))
+)
+"""Options that None does not set, so that the next in line counts: it must neither take TLS away from a bind for which
+Gunicorn's settings ask for it, nor trust somebody."""
+
 KNOWN: Final = frozenset((*OPTIONS, *NO_EFFECT, *SILENT))
 
 _NAMES_A_SECRET: Final = re.compile("pass|pwd|secret|token|key|credential", re.IGNORECASE).search
@@ -352,6 +363,11 @@ def read(name: str, value: Any, source: str) -> Any:
         raise SettingsError(f"{source}: {_refusal(option, value)}") from None
 
 
+def says_something(name: str, value: Any) -> bool:
+    """Whether `value` of the option `name`, read, is more than a None that leaves it to the next in line."""
+    return value is not None or name not in NONE_SAYS_NOTHING
+
+
 def read_setting(setting: str | None, kind: Kind, value: Any) -> Any:
     """The value of a Gunicorn setting as `kind` reads it. Raises SettingsError for a value that is none."""
     try:
@@ -370,12 +386,18 @@ def check_name(name: object, source: str) -> None:
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The options that `GUNICORN_ASGI_*` sets, read. Raises SettingsError for names and values that are none."""
+    """The options that `GUNICORN_ASGI_*` sets, read. Raises SettingsError for names and values that are none.
+
+    An empty variable sets nothing, since docker compose and others cannot leave one out. Only of the trusted peers it
+    says something: that there are none.
+    """
     given = {}
     for variable, name, text in _variables(environment):
         check_name(name, f"environment variable {variable}={shown(name, text)}")
-        if name in OPTIONS:
-            given[name] = read(name, text, f"environment variable {variable}")
+        if name in OPTIONS and (text.strip() or OPTIONS[name].kind is PEERS):
+            value = read(name, text, f"environment variable {variable}")
+            if says_something(name, value):
+                given[name] = value
     return given
 
 

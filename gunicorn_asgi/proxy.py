@@ -3,12 +3,13 @@
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from .asgi_types import Address, Field
 from .errors import RemoteProtocolError, SettingsError
+from .option_kinds import read_root_path
 from .settings import Settings
 
 _X_FORWARDED_FOR: Final = b"x-forwarded-for"
@@ -49,7 +50,7 @@ class AllowedPeers:
                 self.all = True
                 continue
             try:
-                self._networks.append(ip_network(entry, strict=False))
+                self._networks.append(_without_mapping(ip_network(entry, strict=False)))
             except ValueError:
                 raise SettingsError(
                     f"{setting}: {entry!r} is not an IP address, a network or '*'; correct or remove it"
@@ -65,13 +66,21 @@ class AllowedPeers:
                 address = ip_address(host)
             except ValueError:
                 return False
-            # A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; the operator writes a.b.c.d.
+            # A dual-stack listener shows IPv4 peers so.
             address = getattr(address, "ipv4_mapped", None) or address
             allowed = any(address in network for network in self._networks)
             if len(self._known_hosts) >= _MAX_CACHED_HOSTS:
                 self._known_hosts.clear()
             self._known_hosts[host] = allowed
         return allowed
+
+
+def _without_mapping(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """The IPv4 network where `network` is written as those of a dual-stack listener are: ::ffff:10.0.0.0/104."""
+    address = network.network_address
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None and network.prefixlen >= 96:
+        return IPv4Network((address.ipv4_mapped, network.prefixlen - 96))
+    return network
 
 
 Origins: TypeAlias = dict[Any, tuple[Address | None, str | None]]
@@ -111,7 +120,6 @@ class TrustedProxies:
 
     __slots__ = (
         "_allowed",
-        "_enabled",
         "_forwarder_names",
         "_header_map",
         "_hops",
@@ -124,7 +132,6 @@ class TrustedProxies:
     )
 
     def __init__(self, settings: Settings) -> None:
-        self._enabled = settings.proxy_headers
         self._hops = settings.forwarded_hops
         self._header_map = settings.header_map
         self._forwarder_names = frozenset(settings.forwarder_headers)
@@ -138,8 +145,9 @@ class TrustedProxies:
         self.untrusted_shapes: Shapes = {}
 
     def trusts(self, peer: Address | None) -> bool:
-        """Whether `peer` may speak for others. One on a unix socket has no address and is trusted, as in Gunicorn."""
-        return self._enabled and (peer is None or peer[1] is None or self._allowed.allows(peer[0]))
+        """Whether `peer` is in `forwarded_allow_ips`. One on a unix socket has no address and is trusted, as in
+        Gunicorn."""
+        return peer is None or peer[1] is None or self._allowed.allows(peer[0])
 
     def new_shape(self, fields: dict[bytes, bytes], trusted: bool) -> "FieldShape | None":
         """What the names of `fields` mean, kept in `trusted_shapes` or `untrusted_shapes` for the next such request."""
@@ -209,11 +217,10 @@ class TrustedProxies:
         # Repeated fields are joined with commas, and a path may have a comma in it.
         if [name for name, _ in headers].count(_SCRIPT_NAME) > 1:
             raise RemoteProtocolError(400, "repeated-forwarder-header")
-        path = fields[_SCRIPT_NAME].decode("utf-8", "replace")
-        # A path that begins with two slashes is a host to a browser that is redirected to it.
-        if path and (path[0] != "/" or path[:2] == "//" or not path.isprintable()):
-            raise RemoteProtocolError(400, "bad-forwarder-header")
-        return path.rstrip("/")
+        try:
+            return read_root_path(fields[_SCRIPT_NAME].decode("utf-8", "replace"))
+        except ValueError:
+            raise RemoteProtocolError(400, "bad-forwarder-header") from None
 
     def _new_origin(self, shape: "FieldShape", fields: dict[bytes, bytes]) -> tuple[Address | None, str | None]:
         client = None

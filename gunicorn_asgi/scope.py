@@ -88,6 +88,23 @@ def build_refused_scope(
     return scope, target.decode("ascii", "backslashreplace")
 
 
+def wsgi_server(scope: HTTPScope) -> tuple[str, str]:
+    """SERVER_NAME and SERVER_PORT in the environ of WSGI.
+
+    A unix socket has neither, but the client has named both in Host, where Gunicorn's workers take them from, too.
+    """
+    name, port = scope["server"] or ("", None)
+    if port is not None:
+        return name, str(port)
+    host = next((value.decode("latin-1") for field, value in scope["headers"] if field == b"host"), "")
+    if not host:
+        return name, ""
+    name, colon, port_text = host.rpartition(":")
+    if not colon or port_text.endswith("]"):  # Of an IPv6 address.
+        return host, "443" if scope["scheme"] == "https" else "80"
+    return name, port_text
+
+
 def build_websocket_scope(scope: HTTPScope, subprotocols: list[str]) -> WebSocketScope:
     """The scope of a WebSocket, made of that of the request which asks for it, and of the subprotocols in there."""
     extensions: dict[str, dict[str, Any]] = {"websocket.http.response": {}}

@@ -151,7 +151,7 @@ class Settings:
     """How many proxies append to X-Forwarded-For; None to find out by `forwarded_allow_ips`."""
 
     proxy_headers: bool = True
-    """Whether anybody is believed who says to speak for others; False for nobody, as in uvicorn."""
+    """Whether those peers are believed who say to speak for others; False for nobody, as in uvicorn."""
 
     forwarder_headers: tuple[bytes, ...] = (b"script_name", b"path_info")
     """Lower-case names with an underscore that those peers may send; `*` for any (Gunicorn: forwarder_headers)."""

@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -38,6 +38,9 @@ from .wire.http1_request import FieldParser
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_NO_LINES: Final = logging.CRITICAL + 1
 
 
 class Worker(LifeCycle):
@@ -138,7 +141,8 @@ class Worker(LifeCycle):
         config = WorkerConfig(cfg, cls.CONFIG_KWARGS, own_label or f"CONFIG_KWARGS of {cls.__name__}", os.environ)
         plan = cls._plan_of(cfg, config)
         ssl_context = ssl_context_from(cfg, plan.tls, config)
-        compile_format(cfg.access_log_format)
+        if _fills_in_the_format(log):
+            compile_format(cfg.access_log_format)
         cls._field_parser(plan)
         loop_factory(_loop_of(cls, plan))
         variables = read_env_file(plan.env_file) if plan.env_file is not None else {}
@@ -245,7 +249,7 @@ class Worker(LifeCycle):
         """See `LifeCycle.make_server`."""
         plan = self._plan
         self._place = member.place
-        self._accesses = self._access_log(loop) if plan.access_log else None
+        self._accesses = self._access_log(loop)
         callback = plan.callback_notify
         if callback is None and type(self).callback_notify is not Worker.callback_notify:
             callback = self.callback_notify
@@ -305,9 +309,13 @@ class Worker(LifeCycle):
     def _access_log(self, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
         """Where accesses are logged; None where nobody would read them."""
         logger = self.log
-
         on_error = WriteErrors(logger.error)
         through_logger = LoggerAccessLog(logger, on_error)
+        if not self._plan.access_log:
+            if not isinstance(logger, Statsd):
+                return None
+            logger.access_log.setLevel(_NO_LINES)  # Its `access()` sends the metrics, too.
+            return through_logger
         stream = _plain_stream(logger)
         if stream is not None:
             return StreamAccessLog(self.cfg.access_log_format, stream, loop.call_soon, on_error, through_logger)
@@ -349,6 +357,19 @@ def _logs_accesses(logger: Any, cfg: Config) -> bool:
         or cfg.logconfig_dict
         or getattr(cfg, "logconfig_json", None)
         or (cfg.syslog and not cfg.disable_redirect_access_to_syslog)
+    )
+
+
+def _fills_in_the_format(logger: Any) -> bool:
+    """Whether lines are made of `access_log_format` by Gunicorn's own code.
+
+    A logger class of a user may have other atoms, or another format.
+    """
+    logger_class = type(logger)
+    return (
+        logger_class.access in (Logger.access, Statsd.access)
+        and logger_class.atoms is Logger.atoms
+        and logger_class.atoms_wrapper_class is Logger.atoms_wrapper_class
     )
 
 

@@ -67,10 +67,13 @@ class Exchange:
         microseconds: int = 1_234,
         client: Address | None = CLIENT,
         server: Address = SERVER,
+        root_path: str = "",
     ) -> None:
         head = read_request_head(request, HttptoolsFieldParser(), HeadLimits())
-        scope = build_http_scope(head.method, *head[2:7], client, server, "http", "", {}, {})
-        self.record = AccessRecord(scope, head.fields, head.method, head.uri, status, response_headers, sent_bytes)
+        scope = build_http_scope(head.method, *head[2:7], client, server, "http", root_path, {}, {})
+        self.record = AccessRecord(
+            scope, head.fields, head.method, head.uri, status, response_headers, sent_bytes, root_path
+        )
         self.duration_seconds = microseconds / 1_000_000
         self._request = request
         self._status = f"{status} Reason" if status != 299 else "299 "
@@ -260,11 +263,27 @@ def test_the_path_is_shown_as_latin_1(logger: Logger) -> None:
     assert exchange.line(everything) == exchange.gunicorn_line(everything, logger)
 
 
-def test_the_path_stays_whole_where_a_framework_mounts_an_application() -> None:
-    """Starlette writes the path of a mount into `root_path` of our scope. Gunicorn's PATH_INFO has no SCRIPT_NAME."""
-    exchange = Exchange(request_of(target=b"/static/a"))
-    exchange.record.scope["root_path"] = "/static"
-    assert exchange.line("%(U)s %({PATH_INFO}e)s %({SCRIPT_NAME}e)s") == "/static/a /static/a /static"
+@pytest.mark.parametrize(
+    ("root_path", "target", "path_info"),
+    [
+        ("", b"/static/a", "/static/a"),
+        ("/app", b"/app/static/a", "/static/a"),
+        ("/app", b"/static/a", "/static/a"),
+        ("/app", b"/app", ""),
+        ("/app", b"/app/", "/"),
+        ("/app", b"/application", "/application"),
+        ("/caf\xe9", b"/x", "/x"),
+    ],
+)
+@pytest.mark.parametrize("mounted", ["", "/static"])
+def test_the_path_is_without_the_root_path_of_the_proxy(
+    root_path: str, target: bytes, path_info: str, mounted: str
+) -> None:
+    """And with the path of a mount, which Starlette writes into `root_path` of our scope."""
+    exchange = Exchange(request_of(target=target), root_path=root_path)
+    exchange.record.scope["root_path"] += mounted
+    script_name = root_path.encode().decode("latin-1")
+    assert exchange.line("%(U)s|%({PATH_INFO}e)s|%({SCRIPT_NAME}e)s") == f"{path_info}|{path_info}|{script_name}"
 
 
 @pytest.mark.parametrize("status", [200, 204, 299, 304, 404, 500, 599])
@@ -328,6 +347,13 @@ def test_a_server_on_a_unix_socket_has_gunicorns_text(logger: Logger, request_by
     exchange = Exchange(request_bytes, server=("/run/app.sock", None))
     access_log_format = "<%({SERVER_NAME}e)s %({SERVER_PORT}e)s>"
     assert exchange.line(access_log_format) == exchange.gunicorn_line(access_log_format, logger)
+
+
+@pytest.mark.parametrize(("host", "port"), [(b"[::1]", "80"), (b"[::1]:8000", "8000")])
+def test_a_server_on_a_unix_socket_that_the_client_calls_by_an_ipv6_address(host: bytes, port: str) -> None:
+    """Gunicorn splits it at its first colon."""
+    exchange = Exchange(request_of().replace(b"example.org:8000", host), server=("/run/app.sock", None))
+    assert exchange.line("%({SERVER_NAME}e)s %({SERVER_PORT}e)s") == f"[::1] {port}"
 
 
 def test_a_client_on_a_unix_socket_has_gunicorns_text(logger: Logger) -> None:

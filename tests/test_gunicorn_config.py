@@ -313,6 +313,21 @@ def test_a_hook_without_a_certificate_is_no_cleartext() -> None:
         ssl_context_from(cfg, plan_from(cfg, config).tls, config)
 
 
+@pytest.mark.parametrize("name", ["certfile", "keyfile", "ca_certs", "ciphers"])
+@pytest.mark.parametrize("nothing", [None, "", "none"])
+def test_no_option_takes_tls_away_from_gunicorns_settings(name: str, nothing: str | None) -> None:
+    settings: dict[str, Any] = {"certfile": __file__, "keyfile": __file__, "ca_certs": __file__, "ciphers": "AES"}
+    assert plan({f"ssl_{name}": nothing}, **settings).tls == plan(**settings).tls
+    if nothing is not None:
+        assert plan({}, {f"GUNICORN_ASGI_SSL_{name.upper()}": nothing}, **settings).tls == plan(**settings).tls
+
+
+def test_a_bind_that_gunicorn_calls_https_never_serves_cleartext() -> None:
+    cfg, config = config_of(certfile=__file__)
+    with pytest.raises(SettingsError, match=r"^certfile='.*', keyfile=None ask for TLS"):
+        ssl_context_from(cfg, plan().tls, config)
+
+
 # Precedence
 
 
@@ -329,6 +344,13 @@ def test_forwarded_allow_ips_of_none_is_gunicorns_and_not_nobody() -> None:
     )
 
 
+def test_an_empty_variable_sets_nothing() -> None:
+    given = {"limit_concurrency": 5, "ssl_certfile": "c.pem", "headers": [("a", "b")]}
+    empty = {f"GUNICORN_ASGI_{name.upper()}": " " for name in OPTIONS if name != "forwarded_allow_ips"}
+    assert plan(given, empty) == plan(given)
+    assert plan({"limit_concurrency": 5}, {"GUNICORN_ASGI_LIMIT_CONCURRENCY": "none"}) == plan()
+
+
 def test_max_connections_wins_over_worker_connections() -> None:
     assert plan({"max_connections": 1000}, worker_connections=5).settings.max_connections == 1000
     assert plan({"max_connections": None}, worker_connections=5).settings.max_connections is None
@@ -343,6 +365,8 @@ def test_config_is_read_and_written_as_uvicorns() -> None:
     assert config.timeout_keep_alive == 12
     settings = plan_from(cfg, config).settings
     assert (settings.keepalive_seconds, settings.root_path) == (12, "/x")
+    config.timeout_graceful_shutdown = None
+    assert config.timeout_graceful_shutdown == 30
     assert settings.ws_max_queue == 7, "what the operator sets stays"
     assert config.host is None
     with pytest.raises(AttributeError, match="there is no option 'hosst'"):
@@ -398,6 +422,8 @@ BAD: list[tuple[dict[Any, Any], str]] = [
     ({"headers": [("x", "a\r\nb: c")]}, r"headers=.*: expected pairs of header name and value"),
     ({"headers": [("x y", "a")]}, r"headers=.*: expected pairs"),
     ({"headers": 5}, r"headers=5: expected pairs"),
+    ({"headers": "x-a"}, r"headers='x-a': expected pairs .*, or text with one 'name: value' a line"),
+    ({"headers": "x-a: 1\nx-b"}, r"headers=.*: expected pairs"),
     ({"root_path": "api"}, r"root_path='api': expected a path that begins with one slash"),
     ({"log_level": "loud"}, r"log_level='loud': expected one of critical, error"),
     ({"interface": "asgi4"}, r"interface='asgi4': expected one of auto, asgi3, asgi2, wsgi"),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gunicorn_asgi import options
 from gunicorn_asgi.asgi_types import Address, Field
 from gunicorn_asgi.errors import RemoteProtocolError, SettingsError
 from gunicorn_asgi.proxy import UNSEEN, TrustedProxies
@@ -74,6 +75,10 @@ def test_a_peer_on_a_unix_socket_is_always_trusted(allowed: tuple[str, ...], pee
         (("2001:DB8::0001",), "2001:db8:0::1"),
         (("127.0.0.1",), "::ffff:127.0.0.1"),
         (("10.0.0.0/8",), "::ffff:10.1.2.3"),
+        (("::ffff:127.0.0.1",), "::ffff:127.0.0.1"),
+        (("::ffff:127.0.0.1",), "127.0.0.1"),
+        (("::ffff:10.0.0.0/104",), "::ffff:10.1.2.3"),
+        (("::ffff:0:0/96",), "203.0.113.9"),
         (("*",), "203.0.113.9"),
         (("*",), "2001:db8::1"),
         (("127.0.0.1", "*"), "203.0.113.9"),
@@ -97,6 +102,8 @@ def test_a_peer_in_forwarded_allow_ips_is_trusted(allowed: tuple[str, ...], host
         (("2001:db8::/32",), "2001:db9::1"),
         (("0.0.0.0/0",), "2001:db8::1"),
         (("127.0.0.1",), "::ffff:127.0.0.2"),
+        (("::ffff:127.0.0.1",), "127.0.0.2"),
+        (("::ffff:10.0.0.0/104",), "11.0.0.1"),
         (("127.0.0.1",), "localhost"),
         (("127.0.0.1",), ""),
     ],
@@ -445,8 +452,17 @@ def test_script_name_is_the_root_path(value: bytes, expected: str) -> None:
     assert root_path((b"script_name", value), forwarder_headers=(b"*",)) == expected
 
 
-@pytest.mark.parametrize("value", [b"app", b"//app", b"//", b"/a\tb", b"http://example.org/", b"*"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[b"app", b"//app", b"//", b"/a//b", b"/app//", b"/a\tb", b"http://example.org/", b"*"],
+        *[b"/\\evil.example", b"/a\\b", b"/a?b", b"/a#b"],
+    ],
+)
 def test_what_is_no_path_is_refused(value: bytes) -> None:
+    """Neither in a header nor as an option."""
+    with pytest.raises(SettingsError, match="expected a path"):
+        options.read("root_path", value.decode(), "environment")
     with pytest.raises(RemoteProtocolError) as refusal:
         root_path((b"script_name", value))
     assert refusal.value.status == 400
@@ -461,8 +477,3 @@ def test_a_repeated_script_name_is_refused() -> None:
 def test_a_script_name_that_is_not_allowed_means_nothing() -> None:
     """It is a plain field where `header_map` lets it through."""
     assert root_path((b"script_name", b"/app"), forwarder_headers=(), header_map="dangerous") == "/from-settings"
-
-
-def test_no_peer_is_trusted_where_proxy_headers_are_off() -> None:
-    switched_off = proxies("*", "10.0.0.1", proxy_headers=False)
-    assert not any(switched_off.trusts(peer) for peer in (PEER, None, ("/run/app.sock", None)))

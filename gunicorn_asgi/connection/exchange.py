@@ -90,6 +90,9 @@ class ResponseStream(Protocol):
     def write_trailers(self, fields: list[Field]) -> None:
         """End the response, behind its content, with `fields`, possibly none. They are checked, names in lower case."""
 
+    def root_path(self, fields: dict[bytes, bytes]) -> str:
+        """Where the proxy mounts the application, for a request with these fields."""
+
     def on_body_wanted(self) -> None:
         """The application waits for a body of which nothing is here: 100 Continue, clocks."""
 
@@ -391,6 +394,11 @@ class Exchange:
             self._leave_unanswered()
         else:
             self._on_error(ApplicationError(f"the application returned too early: {self.state.value}"))
+
+    @property
+    def root_path(self) -> str:
+        """See `FinishedExchange.root_path`: found out anew for the few lines that ask, not kept for each request."""
+        return self._stream.root_path(self.fields)
 
     @property
     def _told_of_end(self) -> bool:

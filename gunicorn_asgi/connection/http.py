@@ -51,6 +51,7 @@ class HttpConnection(TransportProtocol):
         self._discarded_bytes = 0
         """Of what comes and is not wanted."""
         self._trusted = False
+        """Whether what the peer says of a client is believed."""
         self._forwarding_names = frozenset[bytes]()
         """Names of fields for which `_forwarded` is needed, beside all with an underscore."""
         self._shapes = context.proxies.untrusted_shapes
@@ -65,7 +66,7 @@ class HttpConnection(TransportProtocol):
             if isinstance(tls, ssl.SSLObject):
                 self._extensions = {**self._extensions, "tls": tls_extension(tls_context, tls)}
         proxies = self._context.proxies
-        if self.peer_is_trusted:
+        if self._context.settings.proxy_headers and self.peer_is_trusted:
             self._trusted = True
             self._forwarding_names = proxies.header_names
             self._shapes = proxies.trusted_shapes
@@ -94,6 +95,10 @@ class HttpConnection(TransportProtocol):
             if self._trusted:
                 root_path = proxies.root_path(headers, fields)
         return client, scheme, root_path
+
+    def root_path(self, fields: dict[bytes, bytes]) -> str:
+        """See `ResponseStream.root_path`: what `_forwarded` has said of a request, which has left `fields`."""
+        return self._context.proxies.root_path([], fields) if self._trusted else self._context.root_path
 
     def _log_refusal(self, error: RemoteProtocolError) -> None:
         """Tell the error log of a request that is not served."""

@@ -195,7 +195,7 @@ class Http1Connection(ResponseWriter):
         _, http_version, headers, fields, body_length, _, _ = section
         if settings.http2_cleartext not in ("upgrade", "both") or self._scheme == "https":
             return False
-        if settings.http2_cleartext_peers == "trusted" and not self._trusted:
+        if settings.http2_cleartext_peers == "trusted" and not self.peer_is_trusted:
             return False
         payload = http2_settings(fields, http_version, body_length)
         if payload is None:

@@ -45,6 +45,9 @@ class StreamOwner(Protocol):
     def on_body_taken(self, stream: "Http2Stream") -> None:
         """An application has taken all content that has come."""
 
+    def root_path(self, fields: dict[bytes, bytes]) -> str:
+        """See `ResponseStream.root_path`."""
+
     def abort_stream(self, stream: "Http2Stream") -> None:
         """Break a response off."""
 
@@ -120,6 +123,10 @@ class Http2Stream(Stream):
         """Loop time at which the client must have sent more."""
 
     # The stream of an exchange
+
+    def root_path(self, fields: dict[bytes, bytes]) -> str:
+        """See `ResponseStream.root_path`."""
+        return self._connection.root_path(fields)
 
     def send_interim(self, status: int, fields: list[Field]) -> None:
         """See `ResponseStream.send_interim`."""

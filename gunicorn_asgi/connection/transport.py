@@ -94,7 +94,7 @@ class TransportProtocol(asyncio.Protocol):
 
     @property
     def peer_is_trusted(self) -> bool:
-        """Whether what the peer says of a client is believed."""
+        """Whether the peer is one of the proxies that `forwarded_allow_ips` names."""
         return not self._client_is_hidden and self._context.proxies.trusts(self._client)
 
     def has_unread_input(self) -> bool:

@@ -74,6 +74,9 @@ class AngleStream:
     def write_trailers(self, fields: list[Field]) -> None:
         self.writes.append(f"{{{self._shown(fields)}}}!")
 
+    def root_path(self, fields: dict[bytes, bytes]) -> str:
+        return ""
+
     def on_body_wanted(self) -> None:
         self.calls.append("wanted")
 

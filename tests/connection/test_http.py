@@ -1,6 +1,7 @@
 """Whom a request comes from, as a connection sees it: from trusted peers and from others."""
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import pytest
@@ -163,6 +164,33 @@ def test_no_header_of_an_untrusted_peer_changes_client_scheme_or_root_path(
     assert not isinstance(scope, bytes)
     assert (scope["client"], scope["scheme"]) == (STRANGER, "https" if tls else "http")
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/root", "/root/a", b"/root/a")
+
+
+@pytest.mark.parametrize("header_map", ["drop", "dangerous"])
+@pytest.mark.parametrize("peer", [PROXY, STRANGER])
+@pytest.mark.parametrize("lines", [(), (b"SCRIPT_NAME: /app",)])
+def test_the_access_log_gets_the_root_path_that_came(lines: tuple[bytes, ...], peer: object, header_map: Any) -> None:
+    access_log = RecordingAccessLog()
+    seen = ""
+
+    async def mounting(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal seen
+        seen = scope["root_path"]
+        scope["root_path"] += "/mounted"
+        await answering(scope, receive, send)
+
+    async def main() -> None:
+        config = dataclasses.replace(TRUSTING, header_map=header_map)
+        context = serving_context(mounting, settings=config, access_log=access_log)
+        transport = FakeTransport(context.loop, Http1Connection(context), peername=peer)
+        transport.feed(request(*lines))
+        await turns()
+        transport.lose()
+        context.clock.stop()
+
+    run(main())
+    (record,) = access_log.records
+    assert record.root_path == seen == ("/app" if lines and peer is PROXY else "/root")
 
 
 def records_of(*data: bytes, seconds: float = 0.0) -> list[tuple[str, bytes, str, int, int]]:

@@ -426,12 +426,17 @@ def test_an_application_that_fails() -> None:
 
 
 def test_the_access_log() -> None:
-    async def steps(client: Client) -> None:
-        await client.send(headers(1, get("/x")))
-        (record,) = client.access_log.records
-        assert (record.scope["http_version"], record.scope["path"], record.status) == ("2", "/x", 200)
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        scope["root_path"] += "/mounted"  # As frameworks do.
+        await ignore(scope, receive, send)
 
-    serve(ignore, steps)
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, get("/x")), headers(3, [*get("/x"), (b"script_name", b"/app")]))
+        plain, mounted = client.access_log.records
+        assert (plain.scope["http_version"], plain.scope["path"], plain.status) == ("2", "/x", 200)
+        assert (plain.root_path, mounted.root_path) == ("", "/app")
+
+    serve(app, steps, forwarded_allow_ips=("*",))
 
 
 # Flow control

@@ -69,6 +69,15 @@ def test_http2_cleartext(gunicorns: GunicornStarter, value: str, at_once: bool, 
 
 
 @needs_http2_settings
+def test_http2_cleartext_without_the_headers_of_proxies(gunicorns: GunicornStarter) -> None:
+    """Who may speak HTTP/2 is one question, whose headers are believed another."""
+    options = ("--http2-cleartext", "both")
+    server = gunicorns.start("probe", *options, worker=WORKER, env={"GUNICORN_ASGI_PROXY_HEADERS": "0"})
+    assert speaks_at_once(server)
+    assert _seen(upgraded(server, "X-Forwarded-Proto: https\r\n"))["scheme"] == "http"
+
+
+@needs_http2_settings
 def test_http1_where_http2_is_expected(gunicorns: GunicornStarter) -> None:
     options = ("--http2-cleartext", "prior-knowledge", "--access-logfile", "-")
     server = gunicorns.start("probe", *options, worker=WORKER)

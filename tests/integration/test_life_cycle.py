@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gunicorn import Gunicorn, GunicornStarter
+from tests.support.gunicorn import KNOWN_SETTINGS, Gunicorn, GunicornStarter
 from tests.support.http1 import request
 
 
@@ -43,6 +43,7 @@ def test_refused_and_failed_requests_in_the_access_log(gunicorns: GunicornStarte
 
 ATOMS = {name: f"%({name})s" for name in ("h", "l", "u", "r", "s", "m", "U", "q", "H", "b", "B", "f", "a")}
 FORMAT = "|".join([*ATOMS.values(), "%({x-one}i)s", "%({content-type}o)s", "%({x-none}i)s", "%({raw_uri}e)s", "%(x)s"])
+FORMAT += "|%({script_name}e)s|%({path_info}e)s"
 
 LOGGED = [
     request("/plain"),
@@ -62,6 +63,11 @@ LOGGED = [
     request("/old", version="1.0"),
     request("/forwarded", fields="X-One: a, b\r\n"),
 ]
+if "forwarder_headers" in KNOWN_SETTINGS:
+    LOGGED += [
+        request("/app/x", fields="SCRIPT_NAME: /app\r\n"),
+        request("/app", fields="SCRIPT_NAME: /app\r\n"),
+    ]
 
 
 def access_lines(gunicorns: GunicornStarter, path: Path, app: str, worker: str) -> list[str]:
@@ -100,6 +106,38 @@ def test_access_log_through_a_logger_class_of_the_user(gunicorns: GunicornStarte
     server = gunicorns.start("probe", "--logger-class", "own_logger.OwnLogger", env={"PYTHONPATH": str(tmp_path)})
     server.get("/hello?x")
     server.wait_for_log(r"own 200 OK /hello\?x\n")
+
+
+LOGGERS = """
+from gunicorn.glogging import Logger
+
+
+class WithOwnAtoms(Logger):
+    def atoms(self, resp, req, environ, request_time):
+        return {**super().atoms(resp, req, environ, request_time), "number": 7}
+
+
+class WithoutFormat(Logger):
+    def access(self, resp, req, environ, request_time):
+        self.access_log.info("%s took %s%%", req.path, "long")
+"""
+
+
+@pytest.mark.parametrize(
+    ("logger", "access_log_format", "line"),
+    [("WithOwnAtoms", "%(number)05d %(U)s", "00007 /hello"), ("WithoutFormat", "100%", "/hello took long%")],
+)
+def test_an_access_log_format_that_only_a_logger_class_of_the_user_can_fill_in(
+    gunicorns: GunicornStarter, tmp_path: Path, logger: str, access_log_format: str, line: str
+) -> None:
+    (tmp_path / "own_loggers.py").write_text(LOGGERS)
+    server = gunicorns.start(
+        *("probe", "--access-logfile", "-", "--access-logformat", access_log_format),
+        *("--logger-class", f"own_loggers.{logger}"),
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    server.get("/hello")
+    server.wait_for_log(rf"(?m)^{line}$")
 
 
 def test_usr1_reopens_the_access_log(gunicorns: GunicornStarter, tmp_path: Path) -> None:

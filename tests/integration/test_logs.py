@@ -253,13 +253,27 @@ def test_metrics_have_the_tags_of_dogstatsd(gunicorns: GunicornStarter, datagram
     )
 
 
-@pytest.mark.parametrize("options", [(), ("--access-logfile", "-")], ids=["no access log", "access log"])
+@pytest.mark.parametrize(
+    ("options", "env", "lines"),
+    [
+        ((), {}, 0),
+        (("--access-logfile", "-"), {}, 3),
+        (("--access-logfile", "-"), {"GUNICORN_ASGI_ACCESS_LOG": "false"}, 0),
+        (("--access-logfile", "-"), {"GUNICORN_ASGI_LOG_LEVEL": "warning"}, 0),
+    ],
+    ids=["no access log", "access log", "access log turned off", "log level above it"],
+)
 def test_statsd_gets_its_metrics_with_and_without_an_access_log(
-    gunicorns: GunicornStarter, datagrams: socket.socket, options: tuple[str, ...]
+    gunicorns: GunicornStarter,
+    datagrams: socket.socket,
+    options: tuple[str, ...],
+    env: dict[str, str],
+    lines: int,
 ) -> None:
     port = datagrams.getsockname()[1]
     server = gunicorns.start(
-        "probe", "--statsd-host", f"127.0.0.1:{port}", "--statsd-prefix", "site", "--keep-alive", "60", *options
+        *("probe", "--statsd-host", f"127.0.0.1:{port}", "--statsd-prefix", "site", "--keep-alive", "60", *options),
+        env=env,
     )
     with server.connect() as connection:
         for _ in range(3):
@@ -274,7 +288,7 @@ def test_statsd_gets_its_metrics_with_and_without_an_access_log(
             r"site\.gunicorn\.worker\.\d+\.loop_lag:\d+\|g",
         )
     assert text.count("site.gunicorn.requests:1|c") == 3
-    assert server.log.count('"GET /hello HTTP/1.1" 200') == (3 if options else 0)
+    assert server.log.count('"GET /hello HTTP/1.1" 200') == lines
 
 
 # Where it cannot go

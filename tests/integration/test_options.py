@@ -109,6 +109,23 @@ def test_wsgi(gunicorns: GunicornStarter) -> None:
     assert "[ERROR]" not in server.log
 
 
+@pytest.mark.parametrize("worker", ["gunicorn_asgi.Worker", "gthread"])
+def test_wsgi_on_a_unix_socket(gunicorns: GunicornStarter, tmp_path: Path, worker: str) -> None:
+    """The same as with Gunicorn's own worker."""
+    server = gunicorns.start(
+        "interfaces:wsgi_addresses", bind=f"unix:{tmp_path}/s", worker=worker, env=environment(interface="wsgi")
+    )
+
+    def addresses(host: str) -> tuple[str, str, str]:
+        with server.connect() as connection:
+            connection.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            seen = json.loads(connection.read_response().body)
+            return seen["SERVER_NAME"], seen["SERVER_PORT"], seen["REMOTE_ADDR"]
+
+    assert addresses("example.org") == ("example.org", "80", "")
+    assert addresses("example.org:8080") == ("example.org", "8080", "")
+
+
 def test_wsgi_without_its_package(without: dict[str, str]) -> None:
     code, output = run_gunicorn(
         "interfaces:wsgi", env={**without, "BLOCKED_IMPORTS": "a2wsgi", **environment(interface="wsgi")}

@@ -72,6 +72,20 @@ def test_cleartext_is_not_served(server: Gunicorn) -> None:
         assert b"hello" not in connection.read_to_end()
 
 
+def test_empty_options_do_not_take_tls_away(gunicorns: GunicornStarter, certificates: Certificates) -> None:
+    """As docker compose passes on variables without a value."""
+    server = gunicorns.start(
+        "probe",
+        *certificates.server.options,
+        env={"GUNICORN_ASGI_SSL_CERTFILE": "", "GUNICORN_ASGI_SSL_KEYFILE": ""},
+    )
+    with Connection(server.address, certificates.client()) as connection:
+        assert connection.get("/hello").body == b"hello"
+    with server.connect() as connection:
+        connection.send(request("/hello"))
+        assert b"hello" not in connection.read_to_end()
+
+
 def test_a_certificate_that_cannot_be_used_ends_the_boot(tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("no certificate")

@@ -7,6 +7,7 @@ from .probe import Receive, Scope, Send, read_body
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
+    scope["root_path"] += "/mounted"  # As frameworks do.
     await read_body(receive)
     status, fields, body = answer(scope["path"])
     headers = [(name.lower().encode(), value.encode()) for name, value in fields]

@@ -67,6 +67,12 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
     return [environ["REQUEST_METHOD"].encode(), b" ", environ["PATH_INFO"].encode(), b" ", body]
 
 
+def wsgi_addresses(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """What the environ says of server and client, as JSON."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps({name: environ[name] for name in ("SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR")}).encode()]
+
+
 async def threads(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer when as many threads as the query string says wait in the default executor at the same time."""
     if scope["type"] == "lifespan":
