@@ -252,12 +252,16 @@ class ServingContext:
         """A connection has ended."""
         self.connections.discard(connection)
         self.tunnels.discard(connection)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """There may be room for another connection: one has ended, or one that was accepted is none any more."""
         if self._on_room is not None:
             on_room, self._on_room = self._on_room, None
             on_room()
 
     def call_on_room(self, on_room: Callable[[], None]) -> None:
-        """Call `on_room` once, when the next connection has ended."""
+        """Call `on_room` once, with the next `make_room`."""
         self._on_room = on_room
 
     def begin_drain(self) -> None:
