@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from gunicorn.config import Config
@@ -130,15 +131,18 @@ class WorkerPlan:
     """How often `callback_notify` is called."""
 
 
-def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
-    """What a worker is to do. Raises SettingsError for what cannot be honoured, with one line to read."""
+def plan_from(cfg: Config, config: WorkerConfig, overriding: Mapping[str, Any] = MappingProxyType({})) -> WorkerPlan:
+    """What a worker is to do. Options in `overriding` win over all others.
+
+    Raises SettingsError for what cannot be honoured, with one line to read.
+    """
     for name, reason in REFUSED_WHEN_ON.items():
         if _since(cfg, name, False):
             raise SettingsError(f"{name}=True is refused, since {reason}; remove it")
     protocol = _since(cfg, "protocol", "http")
     if protocol != "http":
         raise SettingsError(f"protocol={protocol!r} is not served by this worker; use 'http' on both sides")
-    given = config.given()
+    given = {**config.given(), **overriding}
     values = {**_from_gunicorn(cfg), **given}
     for name, kind in _OTHER_NUMBERS.items():
         if name in cfg.settings:

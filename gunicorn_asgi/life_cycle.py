@@ -100,7 +100,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         except Exception as error:
             if self.booted:
                 raise
-            self._fail_boot(f"The worker cannot start: {error}", None if isinstance(error, SettingsError) else error)
+            self._fail_start(error)
 
     def load_wsgi(self) -> None:
         """Load the application, or with `--reload` what shows its SyntaxError in a browser.
@@ -119,12 +119,13 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
 
     def run(self) -> None:
         """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded."""
-        with _blocked_stop_signals():
-            try:
-                loop = self._loop = self.make_loop()  # From now on signals are handled by the loop.
-            except SettingsError as error:
-                self._fail_boot(f"The worker cannot start: {error}", None)
-        asyncio.set_event_loop(loop)
+        try:
+            with _blocked_stop_signals():
+                loop = self.make_loop()
+                asyncio.set_event_loop(loop)
+                self._loop = loop  # From now on signals are handled by the loop.
+        except Exception as error:
+            self._fail_start(error)
         executor = ThreadPoolExecutor(self.executor_threads, thread_name_prefix="asyncio")
         loop.set_default_executor(executor)
         serving = loop.create_task(self._serve(loop), name="serve")
@@ -155,11 +156,17 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
                 sys.exit(1)
             if isinstance(error, LifespanFailed):
                 self._fail_boot(f"Application startup failed: {error}", error.__cause__)
-            self._fail_boot(f"The worker cannot start: {error}", None if isinstance(error, SettingsError) else error)
+            self._fail_start(error)
 
     @property
     def _replaces_another(self) -> bool:
         return bool(self.age > self.cfg.workers)
+
+    def _fail_start(self, error: Exception) -> NoReturn:
+        # A mistake in the settings is told in one line, and what it comes from is the user's.
+        self._fail_boot(
+            f"The worker cannot start: {error}", error.__cause__ if isinstance(error, SettingsError) else error
+        )
 
     def _fail_boot(self, reason: str, error: BaseException | None) -> NoReturn:
         """End a worker that cannot serve."""

@@ -329,6 +329,14 @@ def test_forwarded_allow_ips_of_none_is_gunicorns_and_not_nobody() -> None:
     )
 
 
+def test_what_is_kept_from_before_wins_over_all_and_decides_what_follows_from_it() -> None:
+    environment = {"GUNICORN_ASGI_INTERFACE": "wsgi"}
+    assert not plan({}, environment).settings.websockets
+    cfg, config = config_of({}, environment)
+    made = plan_from(cfg, config, {"interface": "auto"})
+    assert (made.interface, made.settings.websockets) == ("auto", True)
+
+
 def test_max_connections_wins_over_worker_connections() -> None:
     assert plan({"max_connections": 1000}, worker_connections=5).settings.max_connections == 1000
     assert plan({"max_connections": None}, worker_connections=5).settings.max_connections is None

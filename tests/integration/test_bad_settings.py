@@ -202,6 +202,12 @@ def test_check_config_looks_at_the_application() -> None:
     assert "ModuleNotFoundError: No module named 'tests.integration.apps.nowhere'" in output
 
 
+def test_check_config_makes_an_event_loop() -> None:
+    env = {"GUNICORN_ASGI_LOOP": "os:getcwd"}
+    code, output = run_gunicorn("probe", "--check-config", worker=None, env=env, program="gunicorn_asgi")
+    is_refused(code, output, "loop='os:getcwd' makes no event loop but '/")
+
+
 @pytest.mark.parametrize(
     ("worker", "reason"),
     [
@@ -333,6 +339,37 @@ def test_wrong_types_that_come_with_a_hup_do_not_take_the_service_down(
     )
     server.wait_for_log("Worker exiting")
     assert server.get("/hello").get(b"x-version") == b"1"
+    assert "Traceback" not in server.log
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+@pytest.mark.parametrize(
+    ("options", "kept", "message"),
+    [
+        ("interface='wsgi'", "interface='auto', factory=False", "interface='wsgi': the application"),
+        ("factory=True", "interface='auto', factory=False", "factory=True, but"),
+        ("loop='os:getcwd'", "loop='asyncio'", "loop='os:getcwd' makes no event loop"),
+    ],
+)
+def test_what_only_a_worker_can_find_out_does_not_take_the_service_down(
+    gunicorns: GunicornStarter, tmp_path: Path, options: str, kept: str, message: str, preload: tuple[str, ...]
+) -> None:
+    config = tmp_path / "conf.py"
+    before = "loop='asyncio'"
+    config.write_text(CONFIG.format(options=before))
+    server = gunicorns.start("probe", "--config", str(config), *preload, worker=None)
+    # Once more, for what was accepted last may itself be a mistake.
+    for version in ("1", "2"):
+        given = f"**{{**dict({before}), **dict({options})}}, headers=[('x-v', {version!r})]"
+        config.write_text(CONFIG.format(options=given))
+        server.signal(signal.SIGHUP)
+        server.wait_for_log(
+            rf"(?s)(\[ERROR\] The new settings are refused in part, the worker goes on with {re.escape(kept)} from "
+            rf"before: {re.escape(message)}.*){{{version}}}"
+        )
+        server.wait_for_log(rf"(?s)(Worker exiting.*){{{version}}}")
+        assert server.get("/hello").get(b"x-v") == version.encode(), "the rest of the new settings is in force"
     assert "Traceback" not in server.log
     assert server.stop() == 0
 
