@@ -139,7 +139,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         finally:
             disregard_stop_signals()
             if not self.aborted:
-                self._leave(loop, serving, executor, exit_code)
+                self._leave(loop, executor, exit_code)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         assert LifeCycle._fleet is not None
@@ -275,25 +275,33 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
 
     # End
 
-    def _leave(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        serving: "asyncio.Task[None]",
-        executor: ThreadPoolExecutor,
-        exit_code: int,
-    ) -> None:
+    def _leave(self, loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor, exit_code: int) -> None:
         """Take the loop down, no matter how the worker came here, and bound what is still to come."""
-        if not serving.done():  # SystemExit was raised in the application: leave without serving on.
-            serving.cancel()
-            loop.run_until_complete(asyncio.wait({serving}, timeout=_CANCEL_SECONDS))
         deadline = min(
             loop.time() + self.cfg.graceful_timeout, self._server.exit_deadline if self._server else math.inf
         )
         exit_by(max(deadline - EXIT_SECONDS / 2 - loop.time(), 0.1), exit_code)
         self.close_logs()
-        loop.run_until_complete(asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=_CANCEL_SECONDS))
+        # Tasks that the application has left on the loop. The server is one of them if the application has raised
+        # SystemExit: then the worker leaves without serving on.
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        self._wait_for(loop, left, deadline)
+        for task in left:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                context = {"message": "A task has failed when it was cancelled", "exception": error, "task": task}
+                loop.call_exception_handler(context)
+        self._wait_for(loop, {loop.create_task(loop.shutdown_asyncgens())}, deadline)
         shut_down(executor, lambda: loop.time() > deadline - EXIT_SECONDS, self.notify)
         loop.close()
+
+    def _wait_for(self, loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[Any]]", deadline: float) -> None:
+        """Give `tasks` a moment to end. What goes on without an end is left where it is."""
+        self.notify()
+        if tasks:
+            seconds = min(_CANCEL_SECONDS, max(deadline - EXIT_SECONDS - loop.time(), 0.0))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=seconds))
 
 
 @contextlib.contextmanager
