@@ -226,7 +226,10 @@ class Worker(LifeCycle):
         self._notifier: Notifier | None = None
 
     async def callback_notify(self) -> None:
-        """For subclasses, as in uvicorn-worker: called every `timeout_notify` seconds. The heartbeat needs no help."""
+        """For subclasses, as in uvicorn-worker: called every `timeout_notify` seconds, but no more than once a second.
+
+        The heartbeat needs no help.
+        """
 
     @cached_property
     def _plan(self) -> WorkerPlan:
