@@ -4,6 +4,7 @@ What the operator sets wins: the environment over `CONFIG_KWARGS` and `Worker.co
 settings, and these over the defaults.
 """
 
+import copy
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -284,6 +285,19 @@ def _head_limits(cfg: Config, head_bytes: int = HeadLimits().head_bytes) -> Head
         field_bytes=cfg.limit_request_field_size,
         head_bytes=head_bytes,
     )
+
+
+def within_times_of(master: Config, cfg: Config) -> Config:
+    """`cfg`, with the times after which the master kills where these are shorter. A `timeout` of 0 is none."""
+    limited = Config(cfg.usage, cfg.prog)
+    limited.settings = {**cfg.settings}
+    for name, shortest in (
+        ("graceful_timeout", min(cfg.graceful_timeout, master.graceful_timeout)),
+        ("timeout", min(filter(None, (cfg.timeout, master.timeout)), default=0)),
+    ):
+        limited.settings[name] = copy.copy(cfg.settings[name])
+        limited.set(name, shortest)
+    return limited
 
 
 def warnings_of(cfg: Config, config: WorkerConfig, plan: WorkerPlan) -> list[str]:

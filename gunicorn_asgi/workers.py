@@ -28,7 +28,7 @@ from .env_file import load_env_file, read_env_file, unload_env_file
 from .errors import SettingsError
 from .event_loop import loop_factory, new_loop
 from .fleet import Member
-from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
+from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of, within_times_of
 from .life_cycle import LifeCycle
 from .notifier import Notifier
 from .request_hooks import with_hooks
@@ -64,6 +64,7 @@ class Worker(LifeCycle):
     _options_from: ClassVar[str | None] = None
     _accepted: ClassVar["_Accepted | None"] = None
     _refused: ClassVar[Config | None] = None
+    _runs_with: "_Accepted"
 
     wsgi: Any
 
@@ -171,7 +172,7 @@ class Worker(LifeCycle):
         earlier = Worker._accepted.unproven if Worker._accepted is not None else ()
         # Each once, so that a thousand reloads leave no more behind than one.
         return _Accepted(
-            cfg, config, plan.tls, ssl_context, (unproven, *(other for other in earlier if other != unproven))
+            cls, cfg, config, plan.tls, ssl_context, (unproven, *(other for other in earlier if other != unproven))
         )
 
     @classmethod
@@ -192,7 +193,7 @@ class Worker(LifeCycle):
             if Worker._refused is not cfg:
                 Worker._refused = cfg
                 log.error("The new settings are refused, workers go on with those from before: %s", error)
-            return accepted
+            return dataclasses.replace(accepted, cfg=within_times_of(cfg, accepted.cfg))
         return Worker._accepted
 
     @classmethod
@@ -213,11 +214,22 @@ class Worker(LifeCycle):
                 + (", or choose gunicorn_asgi.H11Worker, which is pure Python" if library == "httptools" else "")
             ) from None
 
+    def __new__(
+        cls, age: int, ppid: int, sockets: list[Any], app: Any, timeout: float, cfg: Config, log: Logger
+    ) -> "Worker":
+        """Of the class that was accepted last, where the settings that come with `cls` are refused."""
+        accepted = cls._accept(cfg, log)
+        worker = object.__new__(accepted.worker_class)
+        worker._runs_with = accepted
+        if not isinstance(worker, cls):  # Else it is Python that calls it.
+            accepted.worker_class.__init__(worker, age, ppid, sockets, app, timeout, cfg, log)
+        return worker
+
     def __init__(
         self, age: int, ppid: int, sockets: list[Any], app: Any, timeout: float, cfg: Config, log: Logger
     ) -> None:
         """Called by Gunicorn in its master, before the fork."""
-        accepted = self._runs_with = self._accept(cfg, log)
+        accepted = self._runs_with
         super().__init__(age, ppid, sockets, app, timeout, accepted.cfg, log)
         self.config = accepted.config.copy()
         self._kept: dict[str, Any] = {}  # Options of settings from before, which win over all others.
@@ -364,6 +376,7 @@ class Worker(LifeCycle):
 class _Accepted:
     """Settings with which a worker can start."""
 
+    worker_class: type[Worker]
     cfg: Config
     config: WorkerConfig
     tls: TlsOptions

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.certificates import PASSWORD, Certificates
 from tests.support.gunicorn import KNOWN_SETTINGS, GunicornStarter, run_gunicorn
-from tests.support.http1 import Connection
+from tests.support.http1 import Connection, request
 
 CLASSES = "tests.integration.apps.worker_classes"
 
@@ -340,6 +340,49 @@ def test_wrong_types_that_come_with_a_hup_do_not_take_the_service_down(
     server.wait_for_log("Worker exiting")
     assert server.get("/hello").get(b"x-version") == b"1"
     assert "Traceback" not in server.log
+    assert server.stop() == 0
+
+
+def test_workers_with_the_settings_from_before_end_before_the_master_loses_patience(
+    gunicorns: GunicornStarter, tmp_path: Path
+) -> None:
+    config = tmp_path / "conf.py"
+    config.write_text(CONFIG.format(options="") + "graceful_timeout = 60")
+    server = gunicorns.start("probe", "--config", str(config), worker=None)
+    config.write_text(CONFIG.format(options="ws_max_sise=5") + "graceful_timeout = 2")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(r"Worker exiting")
+    with server.connect() as connection:
+        connection.send(request("/hold"))
+        server.get("/journal/held")
+        assert server.stop() == 0
+    assert server.log.count("0 requests finished, 1 cancelled, 0 connections cut") == 1
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        ("gunicorn_asgi.H11Worker", "worker_class: H11Worker needs the h11 package"),
+        ("gunicorn_asgi.H2CWorker.configure(ws_max_sise=5)", "H2CWorker.configure: there is no option 'ws_max_sise'"),
+        ("gunicorn_asgi.Worker.configure(ws_max_sise=5)", "Worker.configure: there is no option 'ws_max_sise'"),
+    ],
+)
+@pytest.mark.parametrize("before", ["gunicorn_asgi.Worker", "gunicorn_asgi.Worker.configure(headers=[('x', 'y')])"])
+def test_the_worker_class_is_one_of_the_settings_that_are_refused(
+    gunicorns: GunicornStarter, tmp_path: Path, without: dict[str, str], before: str, worker: str, message: str
+) -> None:
+    config = tmp_path / "conf.py"
+    config.write_text(f"import gunicorn_asgi\nworker_class = {before}\n")
+    env = {**without, "BLOCKED_IMPORTS": "h11"}
+    server = gunicorns.start("probe", "--config", str(config), worker=None, env=env)
+    config.write_text(f"import gunicorn_asgi\nworker_class = {worker}\n")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(rf"The new settings are refused, workers go on with those from before: {re.escape(message)}")
+    server.wait_for_log("Worker exiting")
+    assert server.get("/hello").get(b"x") == (b"y" if "configure" in before else None)
+    with server.connect() as connection:
+        connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert connection.read_response().status == 505, "HTTP/2 is not served without TLS"
     assert server.stop() == 0
 
 
