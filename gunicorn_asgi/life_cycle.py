@@ -49,6 +49,7 @@ ABORT_SECONDS: Final = 0.5
 """From SIGABRT to the end. The master sends SIGKILL with the next look at its workers."""
 
 _CANCEL_SECONDS: Final = 1.0
+_MAX_REOPEN_ROUNDS: Final = 10  # One for each file that fails, and who has more?
 _STRAY_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR2)
 _HOW: Final = {signal.SIGTERM: Stop.GRACEFUL, signal.SIGINT: Stop.QUICK, signal.SIGQUIT: Stop.QUICK}
 
@@ -259,8 +260,22 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             self._reopen_logs()
 
     def _reopen_logs(self) -> None:
-        self.log.reopen_files()
+        # Gunicorn ends at a file that fails. That one is closed by then, and opened again for its next line, so that
+        # another round comes to those behind it.
+        errors: list[Exception] = []
+        while len(errors) < _MAX_REOPEN_ROUNDS and (error := self._failure_to_reopen()) is not None:
+            errors.append(error)
+        for error in errors:
+            self.log.error("A log file cannot be reopened: %r", error)
         self._logs_threads = report_on_abort(getattr(self.log, "error_log", None))
+
+    def _failure_to_reopen(self) -> Exception | None:
+        """The last lines of a file find no room on the disk, or it cannot be opened any more."""
+        try:
+            self.log.reopen_files()
+        except (OSError, ValueError) as error:
+            return error
+        return None
 
     def handle_abort(self, sig: int, frame: FrameType | None) -> None:
         """SIGABRT: the master has waited in vain for the heartbeat."""
