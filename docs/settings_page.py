@@ -48,7 +48,9 @@ and what to do. To find out before:
 
 `gunicorn --check-config` loads the configuration and the application, but never asks the worker class, so it cannot
 find these mistakes. Mistakes that come with a reload (HUP) are told in the error log, and the workers that replace the
-old ones go on with the settings from before.
+old ones go on with the settings from before. Only they can find out that the application does not have an
+`interface` or is no `factory`, or that the factory of a `loop` makes none: then these options stay as they were, and
+the rest is new.
 """
 
 

@@ -40,3 +40,17 @@ def loop_factory(name: str, log: Any = None) -> LoopFactory:
         raise SettingsError(f"loop={name!r} is not callable; name a class or function that makes an event loop")
     made: LoopFactory = factory
     return made
+
+
+def new_loop(name: str, log: Any = None) -> asyncio.AbstractEventLoop:
+    """A loop of the kind that `loop_factory` describes. Raises SettingsError also where a factory of the user fails, or
+    gives something else."""
+    try:
+        loop: object = loop_factory(name, log)()
+    except SettingsError:
+        raise
+    except Exception as error:
+        raise SettingsError(f"loop={name!r} makes no event loop: {error!r}; correct it, or use 'auto'") from error
+    if not isinstance(loop, asyncio.AbstractEventLoop):
+        raise SettingsError(f"loop={name!r} makes no event loop but {loop!r}; correct it, or use 'auto'")
+    return loop

@@ -4,10 +4,12 @@ What the operator sets wins: the environment over `CONFIG_KWARGS` and `Worker.co
 settings, and these over the defaults.
 """
 
+import copy
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from gunicorn.config import Config
@@ -130,15 +132,18 @@ class WorkerPlan:
     """How often `callback_notify` is called."""
 
 
-def plan_from(cfg: Config, config: WorkerConfig) -> WorkerPlan:
-    """What a worker is to do. Raises SettingsError for what cannot be honoured, with one line to read."""
+def plan_from(cfg: Config, config: WorkerConfig, overriding: Mapping[str, Any] = MappingProxyType({})) -> WorkerPlan:
+    """What a worker is to do. Options in `overriding` win over all others.
+
+    Raises SettingsError for what cannot be honoured, with one line to read.
+    """
     for name, reason in REFUSED_WHEN_ON.items():
         if _since(cfg, name, False):
             raise SettingsError(f"{name}=True is refused, since {reason}; remove it")
     protocol = _since(cfg, "protocol", "http")
     if protocol != "http":
         raise SettingsError(f"protocol={protocol!r} is not served by this worker; use 'http' on both sides")
-    given = config.given()
+    given = {**config.given(), **overriding}
     values = {**_from_gunicorn(cfg), **given}
     for name, kind in _OTHER_NUMBERS.items():
         if name in cfg.settings:
@@ -275,6 +280,19 @@ def _head_limits(cfg: Config, head_bytes: int = HeadLimits().head_bytes) -> Head
         field_bytes=cfg.limit_request_field_size,
         head_bytes=head_bytes,
     )
+
+
+def within_times_of(master: Config, cfg: Config) -> Config:
+    """`cfg`, with the times after which the master kills where these are shorter. A `timeout` of 0 is none."""
+    limited = Config(cfg.usage, cfg.prog)
+    limited.settings = {**cfg.settings}
+    for name, shortest in (
+        ("graceful_timeout", min(cfg.graceful_timeout, master.graceful_timeout)),
+        ("timeout", min(filter(None, (cfg.timeout, master.timeout)), default=0)),
+    ):
+        limited.settings[name] = copy.copy(cfg.settings[name])
+        limited.set(name, shortest)
+    return limited
 
 
 def warnings_of(cfg: Config, config: WorkerConfig, plan: WorkerPlan) -> list[str]:

@@ -49,6 +49,7 @@ ABORT_SECONDS: Final = 0.5
 """From SIGABRT to the end. The master sends SIGKILL with the next look at its workers."""
 
 _CANCEL_SECONDS: Final = 1.0
+_MAX_REOPEN_ROUNDS: Final = 10  # One for each file that fails, and who has more?
 _STRAY_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR2)
 _HOW: Final = {signal.SIGTERM: Stop.GRACEFUL, signal.SIGINT: Stop.QUICK, signal.SIGQUIT: Stop.QUICK}
 
@@ -100,7 +101,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         except Exception as error:
             if self.booted:
                 raise
-            self._fail_boot(f"The worker cannot start: {error}", None if isinstance(error, SettingsError) else error)
+            self._fail_start(error)
 
     def load_wsgi(self) -> None:
         """Load the application, or with `--reload` what shows its SyntaxError in a browser.
@@ -119,12 +120,13 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
 
     def run(self) -> None:
         """Serve until told to stop. Called by Gunicorn in the worker process, after the application is loaded."""
-        with _blocked_stop_signals():
-            try:
-                loop = self._loop = self.make_loop()  # From now on signals are handled by the loop.
-            except SettingsError as error:
-                self._fail_boot(f"The worker cannot start: {error}", None)
-        asyncio.set_event_loop(loop)
+        try:
+            with _blocked_stop_signals():
+                loop = self.make_loop()
+                asyncio.set_event_loop(loop)
+                self._loop = loop  # From now on signals are handled by the loop.
+        except Exception as error:
+            self._fail_start(error)
         executor = ThreadPoolExecutor(self.executor_threads, thread_name_prefix="asyncio")
         loop.set_default_executor(executor)
         serving = loop.create_task(self._serve(loop), name="serve")
@@ -138,7 +140,7 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
         finally:
             disregard_stop_signals()
             if not self.aborted:
-                self._leave(loop, serving, executor, exit_code)
+                self._leave(loop, executor, exit_code)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         assert LifeCycle._fleet is not None
@@ -155,11 +157,17 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
                 sys.exit(1)
             if isinstance(error, LifespanFailed):
                 self._fail_boot(f"Application startup failed: {error}", error.__cause__)
-            self._fail_boot(f"The worker cannot start: {error}", None if isinstance(error, SettingsError) else error)
+            self._fail_start(error)
 
     @property
     def _replaces_another(self) -> bool:
         return bool(self.age > self.cfg.workers)
+
+    def _fail_start(self, error: Exception) -> NoReturn:
+        # A mistake in the settings is told in one line, and what it comes from is the user's.
+        self._fail_boot(
+            f"The worker cannot start: {error}", error.__cause__ if isinstance(error, SettingsError) else error
+        )
 
     def _fail_boot(self, reason: str, error: BaseException | None) -> NoReturn:
         """End a worker that cannot serve."""
@@ -252,8 +260,22 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
             self._reopen_logs()
 
     def _reopen_logs(self) -> None:
-        self.log.reopen_files()
+        # Gunicorn ends at a file that fails. That one is closed by then, and opened again for its next line, so that
+        # another round comes to those behind it.
+        errors: list[Exception] = []
+        while len(errors) < _MAX_REOPEN_ROUNDS and (error := self._failure_to_reopen()) is not None:
+            errors.append(error)
+        for error in errors:
+            self.log.error("A log file cannot be reopened: %r", error)
         self._logs_threads = report_on_abort(getattr(self.log, "error_log", None))
+
+    def _failure_to_reopen(self) -> Exception | None:
+        """The last lines of a file find no room on the disk, or it cannot be opened any more."""
+        try:
+            self.log.reopen_files()
+        except (OSError, ValueError) as error:
+            return error
+        return None
 
     def handle_abort(self, sig: int, frame: FrameType | None) -> None:
         """SIGABRT: the master has waited in vain for the heartbeat."""
@@ -268,25 +290,33 @@ class LifeCycle(BaseWorker):  # type: ignore[misc]  # Gunicorn ships no types.
 
     # End
 
-    def _leave(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        serving: "asyncio.Task[None]",
-        executor: ThreadPoolExecutor,
-        exit_code: int,
-    ) -> None:
+    def _leave(self, loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor, exit_code: int) -> None:
         """Take the loop down, no matter how the worker came here, and bound what is still to come."""
-        if not serving.done():  # SystemExit was raised in the application: leave without serving on.
-            serving.cancel()
-            loop.run_until_complete(asyncio.wait({serving}, timeout=_CANCEL_SECONDS))
         deadline = min(
             loop.time() + self.cfg.graceful_timeout, self._server.exit_deadline if self._server else math.inf
         )
         exit_by(max(deadline - EXIT_SECONDS / 2 - loop.time(), 0.1), exit_code)
         self.close_logs()
-        loop.run_until_complete(asyncio.wait({loop.create_task(loop.shutdown_asyncgens())}, timeout=_CANCEL_SECONDS))
+        # Tasks that the application has left on the loop. The server is one of them if the application has raised
+        # SystemExit: then the worker leaves without serving on.
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        self._wait_for(loop, left, deadline)
+        for task in left:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                context = {"message": "A task has failed when it was cancelled", "exception": error, "task": task}
+                loop.call_exception_handler(context)
+        self._wait_for(loop, {loop.create_task(loop.shutdown_asyncgens())}, deadline)
         shut_down(executor, lambda: loop.time() > deadline - EXIT_SECONDS, self.notify)
         loop.close()
+
+    def _wait_for(self, loop: asyncio.AbstractEventLoop, tasks: "set[asyncio.Task[Any]]", deadline: float) -> None:
+        """Give `tasks` a moment to end. What goes on without an end is left where it is."""
+        self.notify()
+        if tasks:
+            seconds = min(_CANCEL_SECONDS, max(deadline - EXIT_SECONDS - loop.time(), 0.0))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=seconds))
 
 
 @contextlib.contextmanager

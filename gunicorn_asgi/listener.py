@@ -195,8 +195,8 @@ class Listeners:
         if not task.cancelled() and (error := task.exception()) is not None:
             # Anybody can fail a TLS handshake as often as they like.
             self._context.error_log.debug("Connection from %s failed before its first byte: %r", address, error)
-            if self._state is Accepting.PAUSED and self._retry is None:
-                self._resume()
+        # It has failed, was refused, or has come and gone already: only the count can tell.
+        self._context.make_room()
 
     def _count(self) -> int:
         return self._context.socket_count + len(self._opening)
@@ -263,7 +263,13 @@ class Listeners:
                 self._context.settings.max_connections,
             )
         self._pause()
-        self._context.call_on_room(self._resume)
+        self._context.call_on_room(self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        if self._is_full():
+            self._context.call_on_room(self._look_for_room)
+        else:
+            self._resume()
 
     def _wait_for_resources(self, error: OSError) -> None:
         now = time.monotonic()

@@ -7,7 +7,8 @@ from .connection.context import ErrorLog
 
 
 class Notifier:
-    """Calls `callback` every `seconds`, one call after the other. An exception in there is logged, and no more."""
+    """Calls `callback` every `seconds`, one call after the other, and no more than once a heartbeat. An exception in
+    there is logged, and no more."""
 
     def __init__(
         self,

@@ -288,7 +288,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
             "callback_notify",
             optional(COROUTINE_FUNCTION),
             None,
-            "Coroutine function, called every `timeout_notify` seconds.",
+            "Coroutine function, called every `timeout_notify` seconds; as in uvicorn, no more than once a second.",
         ),
         Option("timeout_notify", optional(POSITIVE_SECONDS), None, "None for half of Gunicorn's `timeout`."),
         # TLS: each one switches it on.

@@ -229,7 +229,7 @@ class Server:
             await self._drain(context, listeners)
         finally:
             listeners.close()
-            context.clock.stop()
+            context.close()
 
     def _is_quick(self) -> bool:
         return self._stop is Stop.QUICK

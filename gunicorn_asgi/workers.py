@@ -5,9 +5,9 @@ import dataclasses
 import logging
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -26,9 +26,9 @@ from .applications import DEFAULT_WSGI_THREADS, adapt
 from .asgi_types import Application
 from .env_file import load_env_file, read_env_file, unload_env_file
 from .errors import SettingsError
-from .event_loop import loop_factory
+from .event_loop import loop_factory, new_loop
 from .fleet import Member
-from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
+from .gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of, within_times_of
 from .life_cycle import LifeCycle
 from .notifier import Notifier
 from .request_hooks import with_hooks
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_Made = TypeVar("_Made")
+
+_APPLICATION_OPTIONS: Final = ("interface", "factory")
+_LOOP_OPTIONS: Final = ("loop",)
 _NO_LINES: Final = logging.CRITICAL + 1
 
 
@@ -61,6 +65,7 @@ class Worker(LifeCycle):
     _options_from: ClassVar[str | None] = None
     _accepted: ClassVar["_Accepted | None"] = None
     _refused: ClassVar[Config | None] = None
+    _runs_with: "_Accepted"
 
     wsgi: Any
 
@@ -114,12 +119,17 @@ class Worker(LifeCycle):
 
     @classmethod
     def check_application(cls, load: Callable[[], Any], log: Logger) -> None:
-        """Raises SettingsError where what `load` returns could not be served. To be called after `check_config`."""
+        """Raises SettingsError where what `load` returns could not be served, or no event loop could be made.
+
+        To be called after `check_config`.
+        """
         assert Worker._accepted is not None
         plan = plan_from(Worker._accepted.cfg, Worker._accepted.config)
         if plan.env_file is not None:
             load_env_file(plan.env_file)
         _adapt(load(), plan, log)
+        # Not in a master, which has no event loop: what a factory of the user leaves behind would be in every worker.
+        new_loop(_loop_of(cls, plan)).close()
 
     @classmethod
     def _check(cls, cfg: Config, log: Logger) -> "_Accepted":
@@ -139,7 +149,7 @@ class Worker(LifeCycle):
         unload_env_file()
         own_label = cls.__dict__.get("_options_from")
         config = WorkerConfig(cfg, cls.CONFIG_KWARGS, own_label or f"CONFIG_KWARGS of {cls.__name__}", os.environ)
-        plan = cls._plan_of(cfg, config)
+        plan = cls._plan_of(cfg, config, {})
         ssl_context = ssl_context_from(cfg, plan.tls, config)
         if _fills_in_the_format(log):
             compile_format(cfg.access_log_format)
@@ -160,7 +170,12 @@ class Worker(LifeCycle):
             )
         for line in lines:
             log.warning("%s", line)
-        return _Accepted(cfg, config, plan.tls, ssl_context)
+        unproven = {name: getattr(plan, name) for name in (*_APPLICATION_OPTIONS, *_LOOP_OPTIONS)}
+        earlier = Worker._accepted.unproven if Worker._accepted is not None else ()
+        # Each once, so that a thousand reloads leave no more behind than one.
+        return _Accepted(
+            cls, cfg, config, plan.tls, ssl_context, (unproven, *(other for other in earlier if other != unproven))
+        )
 
     @classmethod
     def _accept(cls, cfg: Config, log: Logger) -> "_Accepted":
@@ -180,7 +195,7 @@ class Worker(LifeCycle):
             if Worker._refused is not cfg:
                 Worker._refused = cfg
                 log.error("The new settings are refused, workers go on with those from before: %s", error)
-            return accepted
+            return dataclasses.replace(accepted, cfg=within_times_of(cfg, accepted.cfg))
         return Worker._accepted
 
     @classmethod
@@ -201,28 +216,43 @@ class Worker(LifeCycle):
                 + (", or choose gunicorn_asgi.H11Worker, which is pure Python" if library == "httptools" else "")
             ) from None
 
+    def __new__(
+        cls, age: int, ppid: int, sockets: list[Any], app: Any, timeout: float, cfg: Config, log: Logger
+    ) -> "Worker":
+        """Of the class that was accepted last, where the settings that come with `cls` are refused."""
+        accepted = cls._accept(cfg, log)
+        worker = object.__new__(accepted.worker_class)
+        worker._runs_with = accepted
+        if not isinstance(worker, cls):  # Else it is Python that calls it.
+            accepted.worker_class.__init__(worker, age, ppid, sockets, app, timeout, cfg, log)
+        return worker
+
     def __init__(
         self, age: int, ppid: int, sockets: list[Any], app: Any, timeout: float, cfg: Config, log: Logger
     ) -> None:
         """Called by Gunicorn in its master, before the fork."""
-        accepted = self._accept(cfg, log)
+        accepted = self._runs_with
         super().__init__(age, ppid, sockets, app, timeout, accepted.cfg, log)
         self.config = accepted.config.copy()
+        self._kept: dict[str, Any] = {}  # Options of settings from before, which win over all others.
         self._accesses: AccessLog | None = None
         self._place = 0
         self._notifier: Notifier | None = None
 
     async def callback_notify(self) -> None:
-        """For subclasses, as in uvicorn-worker: called every `timeout_notify` seconds. The heartbeat needs no help."""
+        """For subclasses, as in uvicorn-worker: called every `timeout_notify` seconds, but no more than once a second.
+
+        The heartbeat needs no help.
+        """
 
     @cached_property
     def _plan(self) -> WorkerPlan:
         """Made when the first asks for it, after the `__init__` of subclasses: they may edit `config`."""
-        return self._plan_of(self.cfg, self.config)
+        return self._plan_of(self.cfg, self.config, self._kept)
 
     @classmethod
-    def _plan_of(cls, cfg: Config, config: WorkerConfig) -> WorkerPlan:
-        plan = plan_from(cfg, config)
+    def _plan_of(cls, cfg: Config, config: WorkerConfig, overriding: Mapping[str, Any]) -> WorkerPlan:
+        plan = plan_from(cfg, config, overriding)
         if cls.http2_cleartext:
             settings = dataclasses.replace(plan.settings, http2_cleartext="both", http2_cleartext_peers="all")
             plan = dataclasses.replace(plan, settings=settings)
@@ -237,13 +267,39 @@ class Worker(LifeCycle):
         if plan.env_file is not None:
             load_env_file(plan.env_file)
         super().load_wsgi()
-        self.wsgi = _adapt(self.wsgi, plan, self.log)
+        loaded = self.wsgi
+        self.wsgi = self._try(lambda plan: _adapt(loaded, plan, self.log), _APPLICATION_OPTIONS)
 
     def make_loop(self) -> asyncio.AbstractEventLoop:
         """See `LifeCycle.make_loop`."""
-        plan = self._plan
-        self.executor_threads = plan.settings.executor_threads
-        return loop_factory(_loop_of(type(self), plan), self.log)()
+        self.executor_threads = self._plan.settings.executor_threads
+        return self._try(lambda plan: new_loop(_loop_of(type(self), plan), self.log), _LOOP_OPTIONS)
+
+    def _try(self, use: Callable[[WorkerPlan], _Made], names: Sequence[str]) -> _Made:
+        """What `use` makes of the plan, where only a worker can find out whether it can be honoured.
+
+        If it cannot, and settings that were accepted earlier have other values for the options `names` with which it
+        can, these go on: see `_accept`. Raises SettingsError where none does.
+        """
+        try:
+            return use(self._plan)
+        except SettingsError as error:
+            for earlier in self._runs_with.unproven[1:]:
+                kept = {name: earlier[name] for name in names}
+                plan = self._plan_of(self.cfg, self.config, {**self._kept, **kept})
+                try:
+                    made = use(plan)
+                except SettingsError:
+                    continue
+                self._kept.update(kept)
+                self._plan = plan
+                self.log.error(
+                    "The new settings are refused in part, the worker goes on with %s from before: %s",
+                    ", ".join(f"{name}={value!r}" for name, value in kept.items()),
+                    error,
+                )
+                return made
+            raise
 
     def make_server(self, loop: asyncio.AbstractEventLoop, member: Member) -> Server:
         """See `LifeCycle.make_server`."""
@@ -326,10 +382,13 @@ class Worker(LifeCycle):
 class _Accepted:
     """Settings with which a worker can start."""
 
+    worker_class: type[Worker]
     cfg: Config
     config: WorkerConfig
     tls: TlsOptions
     ssl_context: ssl.SSLContext | None
+    unproven: tuple[Mapping[str, Any], ...]
+    """Options that only a worker can prove, as they are here and then as they were in what was accepted before."""
 
 
 def _adapt(loaded: Any, plan: WorkerPlan, log: Logger) -> Application:

@@ -9,7 +9,14 @@ import pytest
 from gunicorn.config import KNOWN_SETTINGS, Config
 
 from gunicorn_asgi.errors import SettingsError
-from gunicorn_asgi.gunicorn_config import WorkerConfig, WorkerPlan, plan_from, ssl_context_from, warnings_of
+from gunicorn_asgi.gunicorn_config import (
+    WorkerConfig,
+    WorkerPlan,
+    plan_from,
+    ssl_context_from,
+    warnings_of,
+    within_times_of,
+)
 from gunicorn_asgi.gunicorn_settings import GUNICORN_SETTINGS, REFUSED_WHEN_ON, WARNED_WHEN_CHANGED, Fate
 from gunicorn_asgi.option_kinds import MAX_BYTES
 from gunicorn_asgi.options import KNOWN, NO_EFFECT, OPTIONS, SILENT
@@ -349,6 +356,26 @@ def test_an_empty_variable_sets_nothing() -> None:
     empty = {f"GUNICORN_ASGI_{name.upper()}": " " for name in OPTIONS if name != "forwarded_allow_ips"}
     assert plan(given, empty) == plan(given)
     assert plan({"limit_concurrency": 5}, {"GUNICORN_ASGI_LIMIT_CONCURRENCY": "none"}) == plan()
+
+
+def test_what_is_kept_from_before_wins_over_all_and_decides_what_follows_from_it() -> None:
+    environment = {"GUNICORN_ASGI_INTERFACE": "wsgi"}
+    assert not plan({}, environment).settings.websockets
+    cfg, config = config_of({}, environment)
+    made = plan_from(cfg, config, {"interface": "auto"})
+    assert (made.interface, made.settings.websockets) == ("auto", True)
+
+
+@pytest.mark.parametrize(
+    ("own", "of_the_master", "expected"), [(30, 10, 10), (10, 30, 10), (0, 30, 30), (30, 0, 30), (0, 0, 0)]
+)
+def test_no_time_is_longer_than_the_master_waits(own: int, of_the_master: int, expected: int) -> None:
+    cfg, _ = config_of(timeout=own, graceful_timeout=own, keepalive=7)
+    master, _ = config_of(timeout=of_the_master, graceful_timeout=of_the_master, keepalive=8)
+    limited = within_times_of(master, cfg)
+    assert (limited.timeout, limited.graceful_timeout) == (expected, min(own, of_the_master))
+    assert limited.keepalive == 7
+    assert (cfg.timeout, cfg.graceful_timeout) == (own, own), "those that were accepted stay as they are"
 
 
 def test_max_connections_wins_over_worker_connections() -> None:

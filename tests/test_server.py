@@ -80,8 +80,13 @@ class Running:
             self._beat_again.clear()
             await soon(self._beat_again.wait())
 
+    def address(self, number: int) -> tuple[str, int]:
+        """Of a listener."""
+        host, port = self._sockets[number].getsockname()
+        return host, port
+
     async def connect(self, number: int = 0) -> Client:
-        client = Client(*await asyncio.open_connection(*self._sockets[number].getsockname()))
+        client = Client(*await asyncio.open_connection(*self.address(number)))
         self._clients.append(client)
         return client
 
@@ -173,6 +178,45 @@ def test_requests_are_served_on_every_socket(new_loop: LoopFactory) -> None:
         await running.stop(Stop.GRACEFUL)
 
     serve(tell, steps, new_loop, listeners=2)
+
+
+PREAMBLE = b"PROXY TCP4 192.0.2.7 192.0.2.1 1000 80\r\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "sent", "reason"),
+    [
+        pytest.param("127.0.0.1", request("/"), "no-proxy-preamble", id="something else"),
+        pytest.param("127.0.0.1", b"", "proxy-preamble-timeout", id="nothing"),
+        pytest.param("127.0.0.2", PREAMBLE, "proxy-protocol-not-allowed", id="not allowed"),
+    ],
+)
+def test_a_refused_preamble_makes_room_for_the_next_connection(
+    new_loop: LoopFactory, source: str, sent: bytes, reason: str
+) -> None:
+    async def steps(running: Running) -> None:
+        with contextlib.ExitStack() as strangers:
+            # While the loop stands still, so that they are all in the queue when it looks.
+            for _ in range(5):
+                stranger = socket.create_connection(running.address(0), source_address=(source, 0))
+                strangers.enter_context(stranger)
+                stranger.sendall(sent)
+            client = await running.connect()
+            client.send(PREAMBLE + request("/next"))
+            assert (await client.response())[1] == b"/next"
+        await running.stop(Stop.GRACEFUL)
+
+    log = serve(
+        tell,
+        steps,
+        new_loop,
+        max_connections=2,
+        proxy_protocol="v1",
+        proxy_allow_ips=("127.0.0.1",),
+        header_timeout_seconds=0.2,
+    ).log
+    assert {line.split()[-1] for line in log.of("warning") if "Refused" in line} == {reason}
+    assert any("max_connections (2) is reached" in line for line in log.of("warning"))
 
 
 @pytest.mark.parametrize("sent", [0, 1], ids=["nothing sent", "head held back"])

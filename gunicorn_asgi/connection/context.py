@@ -124,7 +124,7 @@ class ServingContext:
         "_last_exchange",
         "_on_last_exchange",
         "_on_room",
-        "_refusals_logged",
+        "_refusals",
         "_refusals_second",
         "access_log",
         "app",
@@ -223,7 +223,7 @@ class ServingContext:
         callbacks that were scheduled in `task_context`, never from within a request: the next one on the connection
         must not see its context variables."""
         self._refusals_second = 0
-        self._refusals_logged = 0
+        self._refusals = 0
         self.clock = Clock(loop, self._on_tick, self._on_date)
         self._idle_seconds = min(settings.keepalive_seconds, MEMORY_SECONDS)
         self.idle_deadline = self.clock.deadline(self._idle_seconds)
@@ -252,12 +252,16 @@ class ServingContext:
         """A connection has ended."""
         self.connections.discard(connection)
         self.tunnels.discard(connection)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """There may be room for another connection: one has ended, or one that was accepted is none any more."""
         if self._on_room is not None:
             on_room, self._on_room = self._on_room, None
             on_room()
 
     def call_on_room(self, on_room: Callable[[], None]) -> None:
-        """Call `on_room` once, when the next connection has ended."""
+        """Call `on_room` once, with the next `make_room`."""
         self._on_room = on_room
 
     def begin_drain(self) -> None:
@@ -275,17 +279,21 @@ class ServingContext:
 
     def log_refusal(self, peer: str, status: int, reason: str) -> None:
         """One line for a refused request, at most 10 a second; `reason` is a code of ours."""
-        second = int(self.clock.now)
-        if second != self._refusals_second:
-            suppressed = self._refusals_logged - MAX_REFUSALS_LOGGED_PER_SECOND
-            self._refusals_second = second
-            self._refusals_logged = 0
-            if suppressed > 0:
-                self._refusals_logged = 1
-                self.error_log.warning("%d more refused requests in one second were not logged", suppressed)
-        self._refusals_logged += 1
-        if self._refusals_logged <= MAX_REFUSALS_LOGGED_PER_SECOND:
+        self._refusals += 1
+        if self._refusals <= MAX_REFUSALS_LOGGED_PER_SECOND:
             self.error_log.warning("Refused request from %s: %d %s", peer, status, reason)
+
+    def close(self) -> None:
+        """The worker serves nobody any more: stop the clock, and say what is still to be said."""
+        self.clock.stop()
+        self._end_second_of_refusals()
+
+    def _end_second_of_refusals(self) -> None:
+        suppressed = self._refusals - MAX_REFUSALS_LOGGED_PER_SECOND
+        self._refusals = 0
+        if suppressed > 0:
+            self._refusals = 1  # The line that follows.
+            self.error_log.warning("%d more refused requests in one second were not logged", suppressed)
 
     def _on_date(self, date: bytes) -> None:
         value = date if self.settings.date_header else b""
@@ -294,6 +302,9 @@ class ServingContext:
 
     def _on_tick(self) -> None:
         now = self.clock.now
+        if int(now) != self._refusals_second:
+            self._refusals_second = int(now)
+            self._end_second_of_refusals()
         if self.clock.lag_seconds:
             # The loop was blocked: nobody's time has passed while nobody was served.
             for connection in self.connections:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.certificates import PASSWORD, Certificates
 from tests.support.gunicorn import KNOWN_SETTINGS, GunicornStarter, run_gunicorn
-from tests.support.http1 import Connection
+from tests.support.http1 import Connection, request
 
 CLASSES = "tests.integration.apps.worker_classes"
 
@@ -202,6 +202,12 @@ def test_check_config_looks_at_the_application() -> None:
     assert "ModuleNotFoundError: No module named 'tests.integration.apps.nowhere'" in output
 
 
+def test_check_config_makes_an_event_loop() -> None:
+    env = {"GUNICORN_ASGI_LOOP": "os:getcwd"}
+    code, output = run_gunicorn("probe", "--check-config", worker=None, env=env, program="gunicorn_asgi")
+    is_refused(code, output, "loop='os:getcwd' makes no event loop but '/")
+
+
 @pytest.mark.parametrize(
     ("worker", "reason"),
     [
@@ -333,6 +339,80 @@ def test_wrong_types_that_come_with_a_hup_do_not_take_the_service_down(
     )
     server.wait_for_log("Worker exiting")
     assert server.get("/hello").get(b"x-version") == b"1"
+    assert "Traceback" not in server.log
+    assert server.stop() == 0
+
+
+def test_workers_with_the_settings_from_before_end_before_the_master_loses_patience(
+    gunicorns: GunicornStarter, tmp_path: Path
+) -> None:
+    config = tmp_path / "conf.py"
+    config.write_text(CONFIG.format(options="") + "graceful_timeout = 60")
+    server = gunicorns.start("probe", "--config", str(config), worker=None)
+    config.write_text(CONFIG.format(options="ws_max_sise=5") + "graceful_timeout = 2")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(r"Worker exiting")
+    with server.connect() as connection:
+        connection.send(request("/hold"))
+        server.get("/journal/held")
+        assert server.stop() == 0
+    assert server.log.count("0 requests finished, 1 cancelled, 0 connections cut") == 1
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        ("gunicorn_asgi.H11Worker", "worker_class: H11Worker needs the h11 package"),
+        ("gunicorn_asgi.H2CWorker.configure(ws_max_sise=5)", "H2CWorker.configure: there is no option 'ws_max_sise'"),
+        ("gunicorn_asgi.Worker.configure(ws_max_sise=5)", "Worker.configure: there is no option 'ws_max_sise'"),
+    ],
+)
+@pytest.mark.parametrize("before", ["gunicorn_asgi.Worker", "gunicorn_asgi.Worker.configure(headers=[('x', 'y')])"])
+def test_the_worker_class_is_one_of_the_settings_that_are_refused(
+    gunicorns: GunicornStarter, tmp_path: Path, without: dict[str, str], before: str, worker: str, message: str
+) -> None:
+    config = tmp_path / "conf.py"
+    config.write_text(f"import gunicorn_asgi\nworker_class = {before}\n")
+    env = {**without, "BLOCKED_IMPORTS": "h11"}
+    server = gunicorns.start("probe", "--config", str(config), worker=None, env=env)
+    config.write_text(f"import gunicorn_asgi\nworker_class = {worker}\n")
+    server.signal(signal.SIGHUP)
+    server.wait_for_log(rf"The new settings are refused, workers go on with those from before: {re.escape(message)}")
+    server.wait_for_log("Worker exiting")
+    assert server.get("/hello").get(b"x") == (b"y" if "configure" in before else None)
+    with server.connect() as connection:
+        connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert connection.read_response().status == 505, "HTTP/2 is not served without TLS"
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+@pytest.mark.parametrize(
+    ("options", "kept", "message"),
+    [
+        ("interface='wsgi'", "interface='auto', factory=False", "interface='wsgi': the application"),
+        ("factory=True", "interface='auto', factory=False", "factory=True, but"),
+        ("loop='os:getcwd'", "loop='asyncio'", "loop='os:getcwd' makes no event loop"),
+    ],
+)
+def test_what_only_a_worker_can_find_out_does_not_take_the_service_down(
+    gunicorns: GunicornStarter, tmp_path: Path, options: str, kept: str, message: str, preload: tuple[str, ...]
+) -> None:
+    config = tmp_path / "conf.py"
+    before = "loop='asyncio'"
+    config.write_text(CONFIG.format(options=before))
+    server = gunicorns.start("probe", "--config", str(config), *preload, worker=None)
+    # Once more, for what was accepted last may itself be a mistake.
+    for version in ("1", "2"):
+        given = f"**{{**dict({before}), **dict({options})}}, headers=[('x-v', {version!r})]"
+        config.write_text(CONFIG.format(options=given))
+        server.signal(signal.SIGHUP)
+        server.wait_for_log(
+            rf"(?s)(\[ERROR\] The new settings are refused in part, the worker goes on with {re.escape(kept)} from "
+            rf"before: {re.escape(message)}.*){{{version}}}"
+        )
+        server.wait_for_log(rf"(?s)(Worker exiting.*){{{version}}}")
+        assert server.get("/hello").get(b"x-v") == version.encode(), "the rest of the new settings is in force"
     assert "Traceback" not in server.log
     assert server.stop() == 0
 

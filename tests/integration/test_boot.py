@@ -101,6 +101,20 @@ def test_an_import_that_fails_because_of_a_signal_to_stop_is_no_failure(
     assert "[ERROR]" not in server.log
 
 
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("os:getcwd", "makes no event loop but '/"),
+        ("os:strerror", "makes no event loop: TypeError("),
+    ],
+)
+def test_a_factory_that_makes_no_event_loop_ends_the_boot(factory: str, reason: str) -> None:
+    code, output = run_gunicorn("probe", env={"GUNICORN_ASGI_LOOP": factory})
+    assert code == 3
+    assert output.count(f"[ERROR] The worker cannot start: loop={factory!r} {reason}") == 1
+    assert output.count("Booting worker") == 1
+
+
 BROKEN = {
     "import": "import nothing_of_this_name",
     "name": "applikation = None",

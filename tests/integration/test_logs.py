@@ -4,6 +4,7 @@ written."""
 import json
 import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -123,15 +124,41 @@ def test_a_request_that_never_ends_has_a_line(gunicorns: GunicornStarter) -> Non
     assert line(server, r"GET /slow HTTP/1\.1")[1] == "408"
 
 
-def test_a_flood_of_refused_requests_is_no_flood_of_lines(gunicorns: GunicornStarter) -> None:
-    server = gunicorns.start("probe")
+def refuse(server: Gunicorn, times: int) -> int:
+    """Send so many requests that are refused. How many seconds were begun meanwhile."""
     begun = time.monotonic()
-    for _ in range(100):
+    for _ in range(times):
         with server.connect() as connection:
             connection.send(b"GET / HTTP/1.1\r\n\r\n")
             assert connection.read_response().status == 400
-    seconds = time.monotonic() - begun
-    assert server.log.count("Refused request from") <= 10 * (int(seconds) + 2)
+    return int(time.monotonic() - begun) + 2
+
+
+def refusals(server: Gunicorn) -> tuple[int, int]:
+    """How many have a line, and how many a line has counted."""
+    lines = server.log.count("Refused request from 127.0.0.1: 400 missing-host")
+    counted = re.findall(r"(\d+) more refused requests in one second were not logged", server.log)
+    return lines, sum(map(int, counted))
+
+
+def test_a_flood_of_refused_requests_is_no_flood_of_lines(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("probe")
+    seconds = refuse(server, 200)
+    if 10 * seconds < 200:  # Else the machine is so busy that there was no flood.
+        server.wait_for_log("more refused requests in one second were not logged")
+    assert server.stop() == 0
+    lines, counted = refusals(server)
+    assert 10 <= lines <= 10 * seconds
+    assert lines + counted == 200
+
+
+def test_how_many_refused_requests_have_no_line_is_told_at_the_end_too(gunicorns: GunicornStarter) -> None:
+    server = gunicorns.start("probe")
+    refuse(server, 50)
+    server.signal(signal.SIGQUIT)
+    assert server.wait() == 0
+    lines, counted = refusals(server)
+    assert lines + counted == 50
 
 
 # Where it goes
@@ -318,3 +345,45 @@ def test_a_closed_pipe_never_reaches_a_request(gunicorns: GunicornStarter, tmp_p
     server.wait_for_log(r"\[ERROR\] The access log cannot be written: BrokenPipeError")
     assert server.log.count("cannot be written") < 10
     assert server.stop() == 0
+
+
+REOPENED = """\
+import logging
+
+logging.raiseExceptions = False
+logconfig_dict = {{
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {{"line": {{"format": "%(message)s"}}}},
+    "handlers": {{
+        "full": {{"class": "logging.FileHandler", "filename": {full!r}, "formatter": "line"}},
+        "access": {{"class": "logging.FileHandler", "filename": {access!r}, "formatter": "line"}},
+        "console": {{"class": "logging.StreamHandler", "formatter": "line"}},
+    }},
+    "root": {{"level": "INFO", "handlers": []}},
+    "loggers": {{
+        "gunicorn.error": {{"level": "INFO", "handlers": ["full", "console"], "propagate": False}},
+        "gunicorn.access": {{"level": "INFO", "handlers": ["access"], "propagate": False}},
+    }},
+}}
+"""
+
+
+def test_a_full_disk_does_not_keep_other_log_files_from_being_reopened(
+    gunicorns: GunicornStarter, tmp_path: Path
+) -> None:
+    full, access = tmp_path / "full", tmp_path / "access"
+    full.symlink_to("/dev/full")
+    (tmp_path / "conf.py").write_text(REOPENED.format(full=str(full), access=str(access)))
+    server = gunicorns.start("probe", "--config", str(tmp_path / "conf.py"))
+    server.get("/target/before")
+    server.wait_for_text(access, "/target/before")
+    full.unlink()
+    access.rename(tmp_path / "rotated")
+    os.kill(int(server.get("/pid").body), signal.SIGUSR1)
+    server.wait_for_log(r"A log file cannot be reopened: OSError\(28, ")
+    server.get("/target/behind")
+    server.wait_for_text(access, "/target/behind")
+    assert server.stop() == 0
+    assert "Drained in" in full.read_text(), "what has found no room before goes on"
+    assert "Traceback" not in server.log

@@ -156,6 +156,34 @@ def test_a_quick_stop_runs_the_shutdown(gunicorns: GunicornStarter, journal: Pat
     assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+def test_tasks_that_are_left_clean_up_behind_the_shutdown(gunicorns: GunicornStarter, journal: Path, loop: str) -> None:
+    server = gunicorns.start(
+        "lifespans:leaves_tasks",
+        *("--timeout", "1"),
+        worker="tests.integration.apps.worker_classes.Lasting",
+        env={"PROBE_JOURNAL": str(journal), "GUNICORN_ASGI_LOOP": loop},
+    )
+    server.wait_for_text(journal, "notified\n")
+    assert server.stop() == 0
+    shutdown, *ends = journal.read_text().splitlines()[-4:]
+    assert shutdown == "shutdown"
+    assert sorted(ends) == ["callback has ended", "failing has ended", "working has ended"]
+    assert server.log.count("A task has failed when it was cancelled") == 1
+    assert server.log.count("RuntimeError: raised on purpose, in the background") == 1
+    assert "was destroyed" not in server.log
+    assert "exited with code" not in server.log
+
+
+def test_tasks_that_are_left_clean_up_when_the_application_exits(gunicorns: GunicornStarter, journal: Path) -> None:
+    server = gunicorns.start("lifespans:leaves_tasks", env={"PROBE_JOURNAL": str(journal)})
+    with server.connect() as connection:
+        connection.send(request("/exit"))
+        server.wait_for_text(journal, "working has ended\n")
+    server.wait_for_log(r"(?s)Worker exiting.*Booting worker")
+    assert "was destroyed" not in server.log
+
+
 def test_term_during_the_startup(gunicorns: GunicornStarter) -> None:
     server = gunicorns.start("probe", env={"PROBE_STARTUP_SECONDS": "60"})
     server.wait_for_log("Booting worker")

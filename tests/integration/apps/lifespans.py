@@ -66,6 +66,36 @@ async def counts_lifespans(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, repr(scope["state"]).encode())
 
 
+async def _stay(name: str) -> None:
+    """Work in the background, with something to clean up at the end, which takes a turn of the event loop."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        await note(f"{name} has ended")
+        if name == "failing":
+            raise RuntimeError("raised on purpose, in the background")
+
+
+_background: list[asyncio.Task[None]] = []
+
+
+async def leaves_tasks(scope: Scope, receive: Receive, send: Send) -> None:
+    """Starts tasks that nobody ends, and exits in the middle of a request if it is asked to."""
+    if scope["type"] == "lifespan":
+        await receive()
+        _background.extend(asyncio.create_task(_stay(name)) for name in ("working", "failing"))
+        await asyncio.sleep(0)  # A task that has not begun has nothing to clean up.
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await note("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["path"] == "/exit":
+        sys.exit(0)
+    else:
+        await respond(send, b"hello")
+
+
 async def shared_state(scope: Scope, receive: Receive, send: Send) -> None:
     """State is copied for each request, but not what it holds."""
     state: dict[str, Any] = scope["state"]

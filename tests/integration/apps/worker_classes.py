@@ -1,6 +1,7 @@
 """Workers with options, as people write them."""
 # ruff: noqa: RUF012  # People leave such attributes without annotations.
 
+import asyncio
 import os
 from typing import Any
 
@@ -22,6 +23,19 @@ class Overriding(Worker):
     async def callback_notify(self) -> None:
         await super().callback_notify()
         await note("notified")
+
+
+class Lasting(Worker):
+    """Its callback goes on until the worker ends."""
+
+    CONFIG_KWARGS = {"timeout_notify": 0.1}
+
+    async def callback_notify(self) -> None:
+        await note("notified")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await note("callback has ended")
 
 
 class Broken(Worker):
