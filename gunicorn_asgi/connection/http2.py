@@ -58,6 +58,10 @@ class Awaiting(Enum):
     CLOSE = auto()
 
 
+_SENT_BY_CLIENT: Final = (Awaiting.SETTINGS, Awaiting.HEADER_BLOCK, Awaiting.REQUEST)
+"""What nobody can see come while reading is paused."""
+
+
 class Http2Connection(HttpConnection):
     """The protocol of one accepted socket. It gets the client's preface as its first bytes."""
 
@@ -66,6 +70,7 @@ class Http2Connection(HttpConnection):
         "_block",
         "_endpoint",
         "_leaving",
+        "_paused_at",
         "_timed",
         "encoder",
         "flush_scheduled",
@@ -85,6 +90,8 @@ class Http2Connection(HttpConnection):
         """The stream of the header block whose clock runs; 0 for none."""
         self._leaving = False
         """Whether the last GOAWAY was sent, or is to be sent as soon as what has arrived is read."""
+        self._paused_at = 0.0
+        """Loop time since which the client is not heard, where reading is paused."""
         self._timed: set[Http2Stream] = set()
         """Streams with a clock."""
         self.deadline = context.clock.deadline(SETTINGS_SECONDS)
@@ -177,12 +184,15 @@ class Http2Connection(HttpConnection):
         super().pause_writing()
         # Who takes no answers gets no more questions answered: RST_STREAM, PING and SETTINGS cost answers too.
         self._pause_reading()
+        self._paused_at = self.loop.time()
         for _, tunnel in self._tunnels():
             tunnel.on_no_room()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._resume_reading()
+        if self._reading_paused:
+            self._resume_reading()
+            self._add_time(self.loop.time() - self._paused_at)
         for stream, tunnel in self._tunnels():
             if stream.queue is None:  # Else its own window still holds it up.
                 tunnel.on_room()
@@ -242,9 +252,7 @@ class Http2Connection(HttpConnection):
             stream.tunnel.feed(content, ended)
             return
         stream.continue_wanted = False
-        if stream.deadline is not NEVER:
-            seconds = self._context.settings.body_timeout_seconds
-            stream.deadline = NEVER if ended else self._context.clock.deadline(seconds)
+        stream.deadline = NEVER  # Whoever still waits sets it anew.
         stream.exchange.on_body(content, ended)
 
     def on_stream_reset(self, stream: Http2Stream) -> None:
@@ -306,7 +314,6 @@ class Http2Connection(HttpConnection):
 
     def on_body_taken(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_body_taken`."""
-        stream.deadline = NEVER
         self._endpoint.acknowledge(stream)
         if self.sender.out:
             self.schedule_flush()
@@ -459,16 +466,29 @@ class Http2Connection(HttpConnection):
         self._timed.add(stream)
         self._context.unsent.add(self)
 
+    def _add_time(self, seconds: float) -> None:
+        """For so long the client was not heard: it may well have sent what is awaited."""
+        if self._awaiting in _SENT_BY_CLIENT:
+            self.deadline += seconds
+        for stream in self._timed:
+            stream.add_time(seconds)
+
     def on_tick(self) -> None:
         """See `UnsentConnection.on_tick`: also the clocks of the streams."""
         super().on_tick()
+        if not self._reading_paused:
+            self._look_at_streams()
+        if self._timed:
+            self._context.unsent.add(self)
+
+    def _look_at_streams(self) -> None:
         clock = self._context.clock
         for stream in tuple(self._timed):
             if stream.state is StreamState.CLOSED:
                 self._timed.discard(stream)
                 continue
+            stream.add_time(clock.lag_seconds)
             if stream.queue is not None:
-                stream.write_deadline += clock.lag_seconds
                 if stream.queue_moves:
                     stream.queue_moves = False
                     self.watch(stream)
@@ -478,11 +498,8 @@ class Http2Connection(HttpConnection):
             elif stream.deadline is NEVER:
                 self._timed.discard(stream)
                 continue
-            stream.deadline += clock.lag_seconds
             if stream.deadline <= clock.now:
                 self._on_nothing_sent(stream)
-        if self._timed:
-            self._context.unsent.add(self)
 
     def _on_nothing_taken(self, stream: Http2Stream) -> None:
         self._context.error_log.info("Client %s takes no data; stream reset", self.peer)
@@ -499,6 +516,8 @@ class Http2Connection(HttpConnection):
 
     def on_deadline(self) -> None:
         """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""
+        if self._reading_paused and self._awaiting in _SENT_BY_CLIENT:
+            return  # It may have been sent. `resume_writing` moves the deadline.
         self.deadline = NEVER
         awaiting = self._awaiting
         if awaiting is Awaiting.SETTINGS:

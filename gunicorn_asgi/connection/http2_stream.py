@@ -194,6 +194,13 @@ class Http2Stream(Stream):
 
     # The connection's side
 
+    def add_time(self, seconds: float) -> None:
+        """For so long the client could not be served, or not be heard."""
+        if self.deadline is not NEVER:
+            self.deadline += seconds
+        if self.queue is not None:
+            self.write_deadline += seconds
+
     def on_queue_sent(self) -> None:
         """See `Stream.on_queue_sent`."""
         tunnel = None if self.incoming is None else self.tunnel

@@ -967,6 +967,60 @@ def test_a_body_that_does_not_come() -> None:
     serve(tell, steps, body_timeout_seconds=5.0)
 
 
+async def _large_or_tell(scope: Any, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/large":
+        await respond(send, bytes(256 * KIB))
+    else:
+        await tell(scope, receive, send)
+
+
+async def _stop_reading(client: Client, begun: bytes, rest: bytes) -> None:
+    """`begun` has come when the server stops reading for eight seconds, since the client is slow to take what it has
+    asked for; `rest` comes meanwhile."""
+    await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}), headers(1, get("/large")))
+    client.transport.stalled = True
+    await client.send(frames.window_update_frame(0, 2**20), frames.window_update_frame(1, 2**20), begun)
+    assert not client.transport.reading
+    if rest:
+        await client.send(rest)
+    for _ in range(4):
+        await client.pass_time(2.0)
+        client.transport.take(1)
+    client.transport.stalled = False
+    client.transport.take()
+    await turns()
+    assert client.responses[1].ended
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [
+        pytest.param(headers(3)[:12], headers(3)[12:], id="a header block"),
+        pytest.param(headers(3, ended=False) + data(3, b"1"), data(3, b"2", ended=True), id="content"),
+        pytest.param(headers(3), b"", id="a window"),
+    ],
+)
+def test_nothing_is_late_that_comes_while_nobody_reads(begun: bytes, rest: bytes) -> None:
+    async def steps(client: Client) -> None:
+        await _stop_reading(client, begun, rest + frames.window_update_frame(3, 100))
+        assert client.responses[3].ended
+        assert client.responses[3].status == 200
+        assert (client.goaways, client.received().resets) == ([], {})
+
+    serve(_large_or_tell, steps, header_timeout_seconds=5.0, body_timeout_seconds=5.0, write_timeout_seconds=5.0)
+
+
+def test_time_goes_on_when_the_client_is_read_again() -> None:
+    async def steps(client: Client) -> None:
+        await _stop_reading(client, headers(3)[:12], b"")
+        await client.pass_time(4.0)
+        assert client.is_open
+        await client.pass_time(2.0)
+        assert client.goaways == [(1, ErrorCode.PROTOCOL_ERROR)]
+
+    serve(_large_or_tell, steps, header_timeout_seconds=5.0, write_timeout_seconds=5.0)
+
+
 def test_a_window_that_stays_at_zero() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await respond(send, bytes(1000))
