@@ -68,6 +68,8 @@ class Http2Connection(HttpConnection):
     __slots__ = (
         "_awaiting",
         "_block",
+        "_coming_content",
+        "_content_sent",
         "_endpoint",
         "_leaving",
         "_paused_at",
@@ -88,6 +90,10 @@ class Http2Connection(HttpConnection):
         self._awaiting = Awaiting.SETTINGS
         self._block = 0
         """The stream of the header block whose clock runs; 0 for none."""
+        self._coming_content = (0, 0)
+        """See `Endpoint.coming_content`, when the clock last ticked for a stream."""
+        self._content_sent = False
+        """Whether content was sent since then."""
         self._leaving = False
         """Whether the last GOAWAY was sent, or is to be sent as soon as what has arrived is read."""
         self._paused_at = 0.0
@@ -309,8 +315,7 @@ class Http2Connection(HttpConnection):
             self.schedule_flush()
         # RFC 9113 section 8.1 lets both sides speak at once; what has begun to answer decides itself how long it waits.
         if stream.deadline is NEVER and stream.exchange.state is ExchangeState.AWAITING_START:
-            stream.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
-            self._add_timed(stream)
+            self._watch_content(stream)
 
     def on_body_taken(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_body_taken`."""
@@ -429,6 +434,7 @@ class Http2Connection(HttpConnection):
         if out:
             if sender.out_bytes:
                 sender.out_bytes = 0
+                self._content_sent = True
                 self._endpoint.on_content_sent()
             data = b"".join(out)
             out.clear()
@@ -462,6 +468,10 @@ class Http2Connection(HttpConnection):
             else:
                 self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
 
+    def _watch_content(self, stream: Http2Stream) -> None:
+        stream.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
+        self._add_timed(stream)
+
     def _add_timed(self, stream: Http2Stream) -> None:
         self._timed.add(stream)
         self._context.unsent.add(self)
@@ -483,13 +493,17 @@ class Http2Connection(HttpConnection):
 
     def _look_at_streams(self) -> None:
         clock = self._context.clock
+        content_sent, self._content_sent = self._content_sent, False
+        before, self._coming_content = self._coming_content, self._endpoint.coming_content
+        arriving = self._coming_content[0] if self._coming_content != before else 0
         for stream in tuple(self._timed):
             if stream.state is StreamState.CLOSED:
                 self._timed.discard(stream)
                 continue
             stream.add_time(clock.lag_seconds)
             if stream.queue is not None:
-                if stream.queue_moves:
+                # With room in its own window it waits for its turn within that of the connection.
+                if stream.queue_moves or (content_sent and stream.send_window > 0):
                     stream.queue_moves = False
                     self.watch(stream)
                 elif stream.write_deadline <= clock.now:
@@ -498,7 +512,9 @@ class Http2Connection(HttpConnection):
             elif stream.deadline is NEVER:
                 self._timed.discard(stream)
                 continue
-            if stream.deadline <= clock.now:
+            if stream.id == arriving and stream.state is _OPEN and stream.deadline is not NEVER:
+                self._watch_content(stream)
+            elif stream.deadline <= clock.now:
                 self._on_nothing_sent(stream)
 
     def _on_nothing_taken(self, stream: Http2Stream) -> None:

@@ -1021,6 +1021,29 @@ def test_time_goes_on_when_the_client_is_read_again() -> None:
     serve(_large_or_tell, steps, header_timeout_seconds=5.0, write_timeout_seconds=5.0)
 
 
+def test_a_body_whose_frame_comes_byte_by_byte() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False), headers(3, POST, ended=False))
+        frame = data(3, b"12345", ended=True)
+        await client.send(frame[:9])
+        for byte in frame[9:]:
+            await client.pass_time(3.0)
+            await client.send(bytes((byte,)))
+        assert client.responses[3].content == b"POST / 12345"
+        assert client.responses[1].status == 408
+
+    serve(tell, steps, body_timeout_seconds=5.0)
+
+
+def test_a_body_whose_frame_stays_incomplete() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False), data(1, b"12345", ended=True)[:12])
+        await client.pass_time(7.0)
+        assert client.responses[1].status == 408
+
+    serve(tell, steps, body_timeout_seconds=5.0)
+
+
 def test_a_window_that_stays_at_zero() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await respond(send, bytes(1000))
@@ -1059,6 +1082,27 @@ def test_a_window_that_stays_at_zero_while_the_client_sends() -> None:
     serve(app, steps, write_timeout_seconds=5.0, body_timeout_seconds=2.0)
 
 
+def test_streams_that_take_turns_within_the_window_of_the_connection() -> None:
+    """Each of them waits for longer than a client may take nothing."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(100 * KIB))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 2**20}))
+        await client.send(*(headers(stream_id) for stream_id in (1, 3, 5, 7)))
+        for _ in range(22):
+            await client.pass_time(2.0)
+            await client.send(frames.window_update_frame(0, 16 * KIB))
+        assert client.received().resets == {}
+        assert [len(response.content) for response in client.responses.values()] == [100 * KIB] * 4
+        await client.send(headers(9), headers(11))
+        await client.pass_time(6.5)
+        assert client.received().resets == {9: ErrorCode.CANCEL, 11: ErrorCode.CANCEL}
+
+    serve(app, steps, write_timeout_seconds=5.0, keepalive_seconds=60.0)
+
+
 def test_a_client_that_takes_nothing() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await send(start())
@@ -1087,6 +1131,20 @@ def test_a_blocked_loop_costs_nobody_his_time() -> None:
         assert client.responses[1].content == b"POST / x"
 
     serve(tell, steps, body_timeout_seconds=5.0)
+
+
+def test_a_stream_that_waits_for_nothing_is_not_looked_at() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}), headers(1))
+        await client.block_loop(100.0)
+        await client.pass_time(1.0)
+        assert client.context.unsent
+        await client.send(frames.window_update_frame(1, 5))
+        await client.pass_time(1.0)
+        assert client.responses[1].content == b"begun"
+        assert client.context.unsent == set()
+
+    serve(stream, steps)
 
 
 # Ends
