@@ -5,9 +5,9 @@ in the sender and leaves in one write for each turn of the event loop. Reading h
 them; what the connection waits for decides which clock runs:
 
     SETTINGS        the client's preface, within 5 s
-    HEADER_BLOCK    the rest of a header block, within `header_timeout` from its first frame
+    HEADER_BLOCK    the rest of a header block, within `header_timeout` from its first bytes
     STREAMS         nothing; each stream that waits for its client has a clock of its own
-    REQUEST         the next request, within `keepalive`
+    REQUEST         the first request, within `header_timeout`, or the next one, within `keepalive`
     CLOSE           the client's end, within `linger`
 
 A connection that is to end says so by GOAWAY, finishes its streams and then shuts its sending side, reading on for a
@@ -176,14 +176,8 @@ class Http2Connection(HttpConnection):
         context.unsent.discard(self)
         self._awaiting = Awaiting.CLOSE
         self.deadline = NEVER
+        self._end_streams()
         self._timed.clear()
-        streams = self._endpoint.streams.open
-        for stream in streams.values():
-            if stream.incoming is not None and stream.tunnel is not None:
-                stream.tunnel.on_reset()
-            stream.exchange.on_disconnect()
-            stream.on_closed()
-        streams.clear()
         self.write_gate.open()
 
     def pause_writing(self) -> None:
@@ -447,7 +441,8 @@ class Http2Connection(HttpConnection):
         """Let the right clock run, and close what has nothing left to wait for."""
         endpoint = self._endpoint
         block = endpoint.coming_block
-        if block and not self._half_closed:
+        # One that begins a stream behind the last GOAWAY is refused anyway.
+        if block and block <= endpoint.goaway_id and not self._half_closed:
             awaiting = Awaiting.HEADER_BLOCK
         elif endpoint.streams.open:
             awaiting = Awaiting.STREAMS
@@ -463,7 +458,7 @@ class Http2Connection(HttpConnection):
             self._block = block
             if awaiting is Awaiting.STREAMS:
                 self.deadline = NEVER
-            elif awaiting is Awaiting.REQUEST:
+            elif awaiting is Awaiting.REQUEST and endpoint.streams.last_id:
                 self.deadline = self._context.keepalive_deadline
             else:
                 self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
@@ -583,13 +578,17 @@ class Http2Connection(HttpConnection):
     def _fail(self, error: Http2Error) -> None:
         """RFC 9113 section 5.4.1: tell the client why, and end."""
         self._context.log_refusal(self.peer, 400, error.reason)
-        streams = self._endpoint.streams
         # It may not grow from one GOAWAY to the next.
-        self._send_goaway(min(streams.last_id, self._endpoint.goaway_id), error.code)
+        self._send_goaway(min(self._endpoint.streams.last_id, self._endpoint.goaway_id), error.code)
+        self._end_streams()
+        self._linger()
+
+    def _end_streams(self) -> None:
+        """The end of the connection is a reset of all its streams: else it would be the cheaper one for the client."""
+        streams = self._endpoint.streams
         for stream in tuple(streams.open.values()):
             streams.reset(stream.id, StreamState.RESET_BY_SERVER)
             self.on_stream_reset(stream)
-        self._linger()
 
     def _send_goaway(self, last_id: int, code: int) -> None:
         self.sender.out.append(frames.goaway_frame(last_id, code))

@@ -875,6 +875,27 @@ def test_an_idle_connection_is_closed_with_a_goaway() -> None:
     serve(ignore, steps, keepalive_seconds=2.0)
 
 
+@pytest.mark.parametrize("keepalive", [0.0, 2.0])
+def test_the_first_request_has_the_time_of_a_header_block(keepalive: float) -> None:
+    async def steps(client: Client) -> None:
+        await client.pass_time(9.5)
+        await client.send(headers(1))
+        assert client.responses[1].ended
+        await client.pass_time(keepalive + 1.0)
+        assert client.goaways == [(1, ErrorCode.NO_ERROR)]
+
+    serve(ignore, steps, keepalive_seconds=keepalive)
+
+
+def test_a_first_request_that_does_not_come() -> None:
+    async def steps(client: Client) -> None:
+        await client.pass_time(11.5)
+        assert client.goaways == [(0, ErrorCode.NO_ERROR)]
+        assert not client.is_open
+
+    serve(ignore, steps, keepalive_seconds=60.0)
+
+
 def test_a_header_block_that_never_ends() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))
@@ -1218,6 +1239,24 @@ def test_requests_that_cross_the_last_goaway_are_not_held_against_the_client() -
     serve(app, steps)
 
 
+def test_a_drain_does_not_wait_for_a_header_block_that_it_would_refuse() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        client.context.begin_drain()
+        client.context.end_grace()
+        await client.send(headers(3)[:14])
+        assert client.is_open
+        app.answer.set()
+        app.read.set()
+        await turns()
+        assert client.responses[1].ended
+        assert not client.is_open
+        assert client.goaways[-1] == (1, ErrorCode.NO_ERROR)
+
+    app = Held()
+    assert serve(app, steps).log.of("warning") == []
+
+
 def test_a_drain_of_an_idle_connection() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))
@@ -1388,18 +1427,34 @@ def test_what_the_windows_cover_is_sent_to_a_client_that_closes_its_sending_side
 
 
 def test_a_client_that_goes() -> None:
-    async def steps(client: Client) -> None:
-        await client.send(headers(1))
-        client.transport.lose()
-        app.read.set()
-        await turns()
-        assert app.disconnected
-        app.answer.set()
-        await turns()
-        assert len(app.errors) == 1
+    """Closing the connection is no cheaper than resetting all its streams."""
+    ends: list[str] = []
+    go = asyncio.Event()
 
-    app = Held()
-    serve(app, steps)
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/unanswered":
+            await send(start())
+            await send(body(bytes(100), more=scope["path"] != "/answered"))
+        try:
+            await go.wait()
+            ends.append(scope["path"])
+        except asyncio.CancelledError:
+            ends.append("cancelled " + scope["path"])
+            raise
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 10}))
+        await client.send(headers(1, get("/unanswered")), headers(3, get("/begun")), headers(5, get("/answered")))
+        client.transport.lose()
+        await turns()
+        assert sorted(ends) == ["cancelled /begun", "cancelled /unanswered"]
+        go.set()
+        await turns()
+        assert ends[2:] == ["/answered"]
+
+    client = serve(app, steps)
+    assert sorted(client.access_log.lines) == [("/answered", 200, 100), ("/begun", 200, 100), ("/unanswered", 499, 0)]
+    assert client.log.of("error") == []
 
 
 # Which version (section 3)
