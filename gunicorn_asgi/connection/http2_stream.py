@@ -27,6 +27,10 @@ class StreamOwner(Protocol):
     loop: asyncio.AbstractEventLoop
     flush_scheduled: bool
 
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for logs."""
+
     def schedule_flush(self) -> None:
         """Write what has gathered, at the end of this turn of the event loop."""
 
@@ -120,6 +124,11 @@ class Http2Stream(Stream):
         """Loop time at which the client must have sent more."""
 
     # The stream of an exchange
+
+    @property
+    def peer(self) -> str:
+        """See `ResponseStream.peer`."""
+        return self._connection.peer
 
     def send_interim(self, status: int, fields: list[Field]) -> None:
         """See `ResponseStream.send_interim`."""
