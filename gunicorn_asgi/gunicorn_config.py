@@ -248,9 +248,10 @@ _OTHER_NUMBERS: Final[Mapping[str, Kind]] = {
     "graceful_timeout": SECONDS,
     "threads": whole(0, 10_000),
     "http2_max_concurrent_streams": whole(1),
+    "http2_initial_window_size": whole(1),
     "http2_max_header_list_size": whole(),
 }
-"""What numbers may be that Gunicorn does not limit and no option overrides."""
+"""What numbers may be that Gunicorn does not limit, or not enough, and no option overrides."""
 
 
 def _scheme_headers(headers: Mapping[Any, Any]) -> tuple[Field, ...]:

@@ -256,7 +256,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
             "disconnect_grace_period",
             optional(SECONDS),
             None,
-            "How long after its client has gone a request is cancelled; none for never.",
+            "How long after its client has gone a request of HTTP/1, or a WebSocket, is cancelled; none for never. A "
+            "request of HTTP/2 is cancelled at once.",
             "disconnect_grace_seconds",
             origin=_OURS,
         ),

@@ -126,7 +126,7 @@ class Settings:
     """How long an application may take to answer: then 504, its task cancelled, the connection closed."""
 
     disconnect_grace_seconds: float | None = None
-    """How long after the client has gone its task is cancelled; None for never."""
+    """How long after the client has gone its task is cancelled; None for never. Requests of HTTP/2 do not wait."""
 
     executor_threads: int | None = None
     """Size of the default executor of the event loop (Gunicorn: threads, where it is more than 1)."""

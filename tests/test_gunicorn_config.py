@@ -537,6 +537,11 @@ BAD_SETTINGS: list[Any] = [
         marks=has("http2_max_concurrent_streams"),
     ),
     pytest.param(
+        {"http2_initial_window_size": 0},
+        "http2_initial_window_size=0: expected a whole number from 1 to 2147483647",
+        marks=has("http2_initial_window_size"),
+    ),
+    pytest.param(
         {"http2_max_header_list_size": 2**32},
         "http2_max_header_list_size=4294967296: expected a whole number from 0 to 2147483647",
         marks=has("http2_max_header_list_size"),

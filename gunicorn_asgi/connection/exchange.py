@@ -70,6 +70,10 @@ class ResponseStream(Protocol):
     write_gate: Gate
     """Closed while the client does not take what was written."""
 
+    @property
+    def peer(self) -> str:
+        """Who is at the other end of the connection, for logs."""
+
     def send_interim(self, status: int, fields: list[Field]) -> None:
         """Send an informational response (1xx) at once, where the client understands it. The fields are checked."""
 
@@ -358,7 +362,7 @@ class Exchange:
         _, _, path = self._name.partition(" ")
         client = self.scope.get("client")
         return ExchangeDescription(
-            self.method, path, client[0] if client else "unix socket", time.perf_counter() - self._started_at
+            self.method, path, client[0] if client else self._stream.peer, time.perf_counter() - self._started_at
         )
 
     @property

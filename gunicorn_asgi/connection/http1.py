@@ -277,10 +277,8 @@ class Http1Connection(ResponseWriter):
         except RemoteProtocolError as error:
             self.refuse(error)
             return
-        if self.deadline is not NEVER:
-            self.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
+        self.deadline = NEVER  # Whoever still waits sets it anew.
         if decoder.complete:
-            self.deadline = NEVER
             self._body = None
             self._reading = _AHEAD
             self._pending = decoder.rest
@@ -329,8 +327,6 @@ class Http1Connection(ResponseWriter):
 
     def on_body_taken(self) -> None:
         """See `ResponseStream.on_body_taken`."""
-        if self._reading is _BODY:
-            self.deadline = NEVER
         if len(self._pending) < self._context.settings.read_buffer_bytes:
             self._resume_reading()
 

@@ -5,9 +5,9 @@ in the sender and leaves in one write for each turn of the event loop. Reading h
 them; what the connection waits for decides which clock runs:
 
     SETTINGS        the client's preface, within 5 s
-    HEADER_BLOCK    the rest of a header block, within `header_timeout` from its first frame
+    HEADER_BLOCK    the rest of a header block, within `header_timeout` from its first bytes
     STREAMS         nothing; each stream that waits for its client has a clock of its own
-    REQUEST         the next request, within `keepalive`
+    REQUEST         the first request, within `header_timeout`, or the next one, within `keepalive`
     CLOSE           the client's end, within `linger`
 
 A connection that is to end says so by GOAWAY, finishes its streams and then shuts its sending side, reading on for a
@@ -62,14 +62,21 @@ class Awaiting(Enum):
     CLOSE = auto()
 
 
+_SENT_BY_CLIENT: Final = (Awaiting.SETTINGS, Awaiting.HEADER_BLOCK, Awaiting.REQUEST)
+"""What nobody can see come while reading is paused."""
+
+
 class Http2Connection(HttpConnection):
     """The protocol of one accepted socket. It gets the client's preface as its first bytes."""
 
     __slots__ = (
         "_awaiting",
         "_block",
+        "_coming_content",
+        "_content_sent",
         "_endpoint",
         "_leaving",
+        "_paused_at",
         "_timed",
         "encoder",
         "flush_scheduled",
@@ -87,8 +94,14 @@ class Http2Connection(HttpConnection):
         self._awaiting = Awaiting.SETTINGS
         self._block = 0
         """The stream of the header block whose clock runs; 0 for none."""
+        self._coming_content = (0, 0)
+        """See `Endpoint.coming_content`, when the clock last ticked for a stream."""
+        self._content_sent = False
+        """Whether content was sent since then."""
         self._leaving = False
         """Whether the last GOAWAY was sent, or is to be sent as soon as what has arrived is read."""
+        self._paused_at = 0.0
+        """Loop time since which the client is not heard, where reading is paused."""
         self._timed: set[Http2Stream] = set()
         """Streams with a clock."""
         self.deadline = context.clock.deadline(SETTINGS_SECONDS)
@@ -167,26 +180,23 @@ class Http2Connection(HttpConnection):
         context.unsent.discard(self)
         self._awaiting = Awaiting.CLOSE
         self.deadline = NEVER
+        self._end_streams()
         self._timed.clear()
-        streams = self._endpoint.streams.open
-        for stream in streams.values():
-            if stream.incoming is not None and stream.tunnel is not None:
-                stream.tunnel.on_reset()
-            stream.exchange.on_disconnect()
-            stream.on_closed()
-        streams.clear()
         self.write_gate.open()
 
     def pause_writing(self) -> None:
         super().pause_writing()
         # Who takes no answers gets no more questions answered: RST_STREAM, PING and SETTINGS cost answers too.
         self._pause_reading()
+        self._paused_at = self.loop.time()
         for _, tunnel in self._tunnels():
             tunnel.on_no_room()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._resume_reading()
+        if self._reading_paused:
+            self._resume_reading()
+            self._add_time(self.loop.time() - self._paused_at)
         for stream, tunnel in self._tunnels():
             if stream.queue is None:  # Else its own window still holds it up.
                 tunnel.on_room()
@@ -246,9 +256,7 @@ class Http2Connection(HttpConnection):
             stream.tunnel.feed(content, ended)
             return
         stream.continue_wanted = False
-        if stream.deadline is not NEVER:
-            seconds = self._context.settings.body_timeout_seconds
-            stream.deadline = NEVER if ended else self._context.clock.deadline(seconds)
+        stream.deadline = NEVER  # Whoever still waits sets it anew.
         stream.exchange.on_body(content, ended)
 
     def on_stream_reset(self, stream: Http2Stream) -> None:
@@ -305,12 +313,10 @@ class Http2Connection(HttpConnection):
             self.schedule_flush()
         # RFC 9113 section 8.1 lets both sides speak at once; what has begun to answer decides itself how long it waits.
         if stream.deadline is NEVER and stream.exchange.state is ExchangeState.AWAITING_START:
-            stream.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
-            self._add_timed(stream)
+            self._watch_content(stream)
 
     def on_body_taken(self, stream: Http2Stream) -> None:
         """See `StreamOwner.on_body_taken`."""
-        stream.deadline = NEVER
         self._endpoint.acknowledge(stream)
         if self.sender.out:
             self.schedule_flush()
@@ -421,6 +427,7 @@ class Http2Connection(HttpConnection):
         if out:
             if sender.out_bytes:
                 sender.out_bytes = 0
+                self._content_sent = True
                 self._endpoint.on_content_sent()
             data = b"".join(out)
             out.clear()
@@ -433,7 +440,8 @@ class Http2Connection(HttpConnection):
         """Let the right clock run, and close what has nothing left to wait for."""
         endpoint = self._endpoint
         block = endpoint.coming_block
-        if block and not self._half_closed:
+        # One that begins a stream behind the last GOAWAY is refused anyway.
+        if block and block <= endpoint.goaway_id and not self._half_closed:
             awaiting = Awaiting.HEADER_BLOCK
         elif endpoint.streams.open:
             awaiting = Awaiting.STREAMS
@@ -449,26 +457,47 @@ class Http2Connection(HttpConnection):
             self._block = block
             if awaiting is Awaiting.STREAMS:
                 self.deadline = NEVER
-            elif awaiting is Awaiting.REQUEST:
+            elif awaiting is Awaiting.REQUEST and endpoint.streams.last_id:
                 self.deadline = self._context.keepalive_deadline
             else:
                 self.deadline = self._context.clock.deadline(self._context.settings.header_timeout_seconds)
+
+    def _watch_content(self, stream: Http2Stream) -> None:
+        stream.deadline = self._context.clock.deadline(self._context.settings.body_timeout_seconds)
+        self._add_timed(stream)
 
     def _add_timed(self, stream: Http2Stream) -> None:
         self._timed.add(stream)
         self._context.unsent.add(self)
 
+    def _add_time(self, seconds: float) -> None:
+        """For so long the client was not heard: it may well have sent what is awaited."""
+        if self._awaiting in _SENT_BY_CLIENT:
+            self.deadline += seconds
+        for stream in self._timed:
+            stream.add_time(seconds)
+
     def on_tick(self) -> None:
         """See `UnsentConnection.on_tick`: also the clocks of the streams."""
         super().on_tick()
+        if not self._reading_paused:
+            self._look_at_streams()
+        if self._timed:
+            self._context.unsent.add(self)
+
+    def _look_at_streams(self) -> None:
         clock = self._context.clock
+        content_sent, self._content_sent = self._content_sent, False
+        before, self._coming_content = self._coming_content, self._endpoint.coming_content
+        arriving = self._coming_content[0] if self._coming_content != before else 0
         for stream in tuple(self._timed):
             if stream.state is StreamState.CLOSED:
                 self._timed.discard(stream)
                 continue
+            stream.add_time(clock.lag_seconds)
             if stream.queue is not None:
-                stream.write_deadline += clock.lag_seconds
-                if stream.queue_moves:
+                # With room in its own window it waits for its turn within that of the connection.
+                if stream.queue_moves or (content_sent and stream.send_window > 0):
                     stream.queue_moves = False
                     self.watch(stream)
                 elif stream.write_deadline <= clock.now:
@@ -477,11 +506,10 @@ class Http2Connection(HttpConnection):
             elif stream.deadline is NEVER:
                 self._timed.discard(stream)
                 continue
-            stream.deadline += clock.lag_seconds
-            if stream.deadline <= clock.now:
+            if stream.id == arriving and stream.state is _OPEN and stream.deadline is not NEVER:
+                self._watch_content(stream)
+            elif stream.deadline <= clock.now:
                 self._on_nothing_sent(stream)
-        if self._timed:
-            self._context.unsent.add(self)
 
     def _on_nothing_taken(self, stream: Http2Stream) -> None:
         self._context.error_log.info("Client %s takes no data; stream reset", self.peer)
@@ -498,6 +526,8 @@ class Http2Connection(HttpConnection):
 
     def on_deadline(self) -> None:
         """See `WatchedConnection.on_deadline`: what is due depends on what is awaited."""
+        if self._reading_paused and self._awaiting in _SENT_BY_CLIENT:
+            return  # It may have been sent. `resume_writing` moves the deadline.
         self.deadline = NEVER
         awaiting = self._awaiting
         if awaiting is Awaiting.SETTINGS:
@@ -551,13 +581,17 @@ class Http2Connection(HttpConnection):
     def _fail(self, error: Http2Error) -> None:
         """RFC 9113 section 5.4.1: tell the client why, and end."""
         self._context.log_refusal(self.peer, 400, error.reason)
-        streams = self._endpoint.streams
         # It may not grow from one GOAWAY to the next.
-        self._send_goaway(min(streams.last_id, self._endpoint.goaway_id), error.code)
+        self._send_goaway(min(self._endpoint.streams.last_id, self._endpoint.goaway_id), error.code)
+        self._end_streams()
+        self._linger()
+
+    def _end_streams(self) -> None:
+        """The end of the connection is a reset of all its streams: else it would be the cheaper one for the client."""
+        streams = self._endpoint.streams
         for stream in tuple(streams.open.values()):
             streams.reset(stream.id, StreamState.RESET_BY_SERVER)
             self.on_stream_reset(stream)
-        self._linger()
 
     def _send_goaway(self, last_id: int, code: int) -> None:
         self.sender.out.append(frames.goaway_frame(last_id, code))

@@ -27,6 +27,10 @@ class StreamOwner(Protocol):
     loop: asyncio.AbstractEventLoop
     flush_scheduled: bool
 
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for logs."""
+
     def schedule_flush(self) -> None:
         """Write what has gathered, at the end of this turn of the event loop."""
 
@@ -128,6 +132,11 @@ class Http2Stream(Stream):
         """See `ResponseStream.root_path`."""
         return self._connection.root_path(fields)
 
+    @property
+    def peer(self) -> str:
+        """See `ResponseStream.peer`."""
+        return self._connection.peer
+
     def send_interim(self, status: int, fields: list[Field]) -> None:
         """See `ResponseStream.send_interim`."""
         connection = self._connection
@@ -200,6 +209,13 @@ class Http2Stream(Stream):
             tunnel.on_no_room()
 
     # The connection's side
+
+    def add_time(self, seconds: float) -> None:
+        """For so long the client could not be served, or not be heard."""
+        if self.deadline is not NEVER:
+            self.deadline += seconds
+        if self.queue is not None:
+            self.write_deadline += seconds
 
     def on_queue_sent(self) -> None:
         """See `Stream.on_queue_sent`."""

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import fcntl
 import select
 import socket
 import struct
+import termios
 from typing import Any, Final, cast
 
 from ..asgi_types import Address
@@ -108,11 +110,10 @@ class TransportProtocol(asyncio.Protocol):
 
     def on_tick(self) -> None:
         """See `UnsentConnection.on_tick`: break off when the client has taken nothing for `write_timeout`."""
-        unsent = self._transport.get_write_buffer_size()
-        if unsent == 0:
+        if self._transport.get_write_buffer_size() == 0:
             self._unsent_bytes = 0
             self._context.unsent.discard(self)
-        elif unsent != self._unsent_bytes:
+        elif self._untaken_bytes() != self._unsent_bytes:
             self._watch_unsent()
         elif self.write_deadline <= self._context.clock.now:
             self._context.error_log.info("Client %s takes no data; connection aborted", self.peer)
@@ -131,9 +132,23 @@ class TransportProtocol(asyncio.Protocol):
         self._transport.abort()
 
     def _watch_unsent(self) -> None:
-        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._unsent_bytes = self._untaken_bytes()
         self.write_deadline = self._context.clock.deadline(self._context.settings.write_timeout_seconds)
         self._context.unsent.add(self)
+
+    def _untaken_bytes(self) -> int:
+        """What was written and the client has not acknowledged.
+
+        The kernel takes more only when a third of its buffer is free, which may be a megabyte: a slow client would seem
+        to take nothing for a minute.
+        """
+        untaken = self._transport.get_write_buffer_size()
+        sock = self._transport.get_extra_info("socket")
+        if untaken and sock is not None and sock.fileno() >= 0:
+            with contextlib.suppress(OSError):  # Not every system says it of a socket.
+                [in_kernel] = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+                untaken += in_kernel
+        return untaken
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._transport.is_closing():

@@ -158,9 +158,18 @@ class Endpoint(Generic[StreamT]):
         """The stream whose header block has begun to come and is not complete; 0 for none."""
         if self._block is not None:
             return self._block.stream_id
+        return self._coming(frames.HEADERS) if self._chunks else 0
+
+    @property
+    def coming_content(self) -> tuple[int, int]:
+        """The stream whose DATA frame has begun to come and is not complete, 0 for none; and how much of it is here."""
+        return self._coming(frames.DATA), self._chunks_bytes
+
+    def _coming(self, kind: int) -> int:
+        """The stream of the frame that is not complete, where it is of this type."""
         if self._chunks and self._expect is _Expect.FRAMES:
             begun = self._chunks[0]
-            if len(begun) >= frames.HEAD_BYTES and begun[3] == frames.HEADERS:
+            if len(begun) >= frames.HEAD_BYTES and begun[3] == kind:
                 return int.from_bytes(begun[5:9], "big") & 0x7FFFFFFF
         return 0
 

@@ -39,6 +39,8 @@ from tests.connection.serving import (
 class AngleStream:
     """A `ResponseStream` in an encoding of its own: `<status name=value>`, `[content]`, `!` at the end."""
 
+    peer = "192.0.2.1"
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.write_gate = Gate(loop)
         self.writes: list[str] = []

@@ -1,5 +1,6 @@
 """Whom a request comes from, as a connection sees it: from trusted peers and from others."""
 
+import asyncio
 import contextlib
 import dataclasses
 from typing import Any
@@ -9,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gunicorn_asgi.asgi_types import HTTPScope
+from gunicorn_asgi.connection.http import HttpConnection
 from gunicorn_asgi.connection.http1 import Http1Connection
+from gunicorn_asgi.connection.http2 import Http2Connection
 from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire.http1_response import plain_answer
 from tests.connection.serving import PassingLoop, RecordingAccessLog, run, serving_context, turns
 from tests.support.fake_transport import FakeTransport
+from tests.support.http2_frames import BEGIN, headers
 
 PROXY = ("10.0.0.1", 4711)
 STRANGER = ("192.0.2.1", 50000)
@@ -68,6 +72,30 @@ def test_a_peer_that_was_reset_and_has_no_name_any_more_is_not_taken_for_one_on_
     assert not isinstance(scope, bytes)
     assert (scope["client"], scope["scheme"]) == (None, "http")
     assert (scope["root_path"], scope["path"]) == ("/root", "/root/a")
+
+
+@pytest.mark.parametrize(("protocol", "data"), [(Http1Connection, request()), (Http2Connection, BEGIN + headers(1))])
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [(STRANGER, "192.0.2.1"), ("/run/app.sock", "/run/app.sock"), ("", "unix socket"), (None, "unknown")],
+)
+def test_the_report_on_a_blocked_loop_names_the_peer_as_the_log_does(
+    protocol: type[HttpConnection], data: bytes, peer: object, client: str
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        context = serving_context(app)
+        connection = protocol(context)
+        transport = FakeTransport(context.loop, connection, peername=peer)
+        transport.feed(data)
+        [exchange] = context.exchanges
+        assert exchange.describe().client == connection.peer == client
+        transport.lose()
+        context.clock.stop()
+
+    run(main())
 
 
 def test_the_only_field_of_a_request_is_looked_at_like_any_other() -> None:

@@ -1265,6 +1265,30 @@ def test_body_timeout_does_not_run_while_the_application_does_not_wait() -> None
     serve(app, steps)
 
 
+def test_body_timeout_does_not_run_while_reading_is_paused() -> None:
+    """Whoever has waited does so no longer, and has left more of the body than may wait."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        waiting = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await go.wait()
+        await tell(scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        await client.send(request("/", method="PUT", fields="Content-Length: 70000\r\n"))
+        await client.send(bytes(69_999))
+        assert not client.transport.reading
+        await client.send(b"x")
+        await client.pass_time(200)
+        go.set()
+        await turns()
+        assert len(client.bodies[0]) == len("PUT / ") + 70_000
+
+    go = asyncio.Event()
+    serve(app, steps)
+
+
 def test_body_timeout_leaves_a_response_that_has_begun_alone() -> None:
     async def steps(client: Client) -> None:
         await client.send(request("/", method="PUT", fields="Content-Length: 10\r\n") + b"12345")

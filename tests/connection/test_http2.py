@@ -914,6 +914,27 @@ def test_an_idle_connection_is_closed_with_a_goaway() -> None:
     serve(ignore, steps, keepalive_seconds=2.0)
 
 
+@pytest.mark.parametrize("keepalive", [0.0, 2.0])
+def test_the_first_request_has_the_time_of_a_header_block(keepalive: float) -> None:
+    async def steps(client: Client) -> None:
+        await client.pass_time(9.5)
+        await client.send(headers(1))
+        assert client.responses[1].ended
+        await client.pass_time(keepalive + 1.0)
+        assert client.goaways == [(1, ErrorCode.NO_ERROR)]
+
+    serve(ignore, steps, keepalive_seconds=keepalive)
+
+
+def test_a_first_request_that_does_not_come() -> None:
+    async def steps(client: Client) -> None:
+        await client.pass_time(11.5)
+        assert client.goaways == [(0, ErrorCode.NO_ERROR)]
+        assert not client.is_open
+
+    serve(ignore, steps, keepalive_seconds=60.0)
+
+
 def test_a_header_block_that_never_ends() -> None:
     async def steps(client: Client) -> None:
         await client.send(headers(1))
@@ -1006,6 +1027,83 @@ def test_a_body_that_does_not_come() -> None:
     serve(tell, steps, body_timeout_seconds=5.0)
 
 
+async def _large_or_tell(scope: Any, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/large":
+        await respond(send, bytes(256 * KIB))
+    else:
+        await tell(scope, receive, send)
+
+
+async def _stop_reading(client: Client, begun: bytes, rest: bytes) -> None:
+    """`begun` has come when the server stops reading for eight seconds, since the client is slow to take what it has
+    asked for; `rest` comes meanwhile."""
+    await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}), headers(1, get("/large")))
+    client.transport.stalled = True
+    await client.send(frames.window_update_frame(0, 2**20), frames.window_update_frame(1, 2**20), begun)
+    assert not client.transport.reading
+    if rest:
+        await client.send(rest)
+    for _ in range(4):
+        await client.pass_time(2.0)
+        client.transport.take(1)
+    client.transport.stalled = False
+    client.transport.take()
+    await turns()
+    assert client.responses[1].ended
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [
+        pytest.param(headers(3)[:12], headers(3)[12:], id="a header block"),
+        pytest.param(headers(3, ended=False) + data(3, b"1"), data(3, b"2", ended=True), id="content"),
+        pytest.param(headers(3), b"", id="a window"),
+    ],
+)
+def test_nothing_is_late_that_comes_while_nobody_reads(begun: bytes, rest: bytes) -> None:
+    async def steps(client: Client) -> None:
+        await _stop_reading(client, begun, rest + frames.window_update_frame(3, 100))
+        assert client.responses[3].ended
+        assert client.responses[3].status == 200
+        assert (client.goaways, client.received().resets) == ([], {})
+
+    serve(_large_or_tell, steps, header_timeout_seconds=5.0, body_timeout_seconds=5.0, write_timeout_seconds=5.0)
+
+
+def test_time_goes_on_when_the_client_is_read_again() -> None:
+    async def steps(client: Client) -> None:
+        await _stop_reading(client, headers(3)[:12], b"")
+        await client.pass_time(4.0)
+        assert client.is_open
+        await client.pass_time(2.0)
+        assert client.goaways == [(1, ErrorCode.PROTOCOL_ERROR)]
+
+    serve(_large_or_tell, steps, header_timeout_seconds=5.0, write_timeout_seconds=5.0)
+
+
+def test_a_body_whose_frame_comes_byte_by_byte() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False), headers(3, POST, ended=False))
+        frame = data(3, b"12345", ended=True)
+        await client.send(frame[:9])
+        for byte in frame[9:]:
+            await client.pass_time(3.0)
+            await client.send(bytes((byte,)))
+        assert client.responses[3].content == b"POST / 12345"
+        assert client.responses[1].status == 408
+
+    serve(tell, steps, body_timeout_seconds=5.0)
+
+
+def test_a_body_whose_frame_stays_incomplete() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, POST, ended=False), data(1, b"12345", ended=True)[:12])
+        await client.pass_time(7.0)
+        assert client.responses[1].status == 408
+
+    serve(tell, steps, body_timeout_seconds=5.0)
+
+
 def test_a_window_that_stays_at_zero() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await respond(send, bytes(1000))
@@ -1044,6 +1142,27 @@ def test_a_window_that_stays_at_zero_while_the_client_sends() -> None:
     serve(app, steps, write_timeout_seconds=5.0, body_timeout_seconds=2.0)
 
 
+def test_streams_that_take_turns_within_the_window_of_the_connection() -> None:
+    """Each of them waits for longer than a client may take nothing."""
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(100 * KIB))
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 2**20}))
+        await client.send(*(headers(stream_id) for stream_id in (1, 3, 5, 7)))
+        for _ in range(22):
+            await client.pass_time(2.0)
+            await client.send(frames.window_update_frame(0, 16 * KIB))
+        assert client.received().resets == {}
+        assert [len(response.content) for response in client.responses.values()] == [100 * KIB] * 4
+        await client.send(headers(9), headers(11))
+        await client.pass_time(6.5)
+        assert client.received().resets == {9: ErrorCode.CANCEL, 11: ErrorCode.CANCEL}
+
+    serve(app, steps, write_timeout_seconds=5.0, keepalive_seconds=60.0)
+
+
 def test_a_client_that_takes_nothing() -> None:
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         await send(start())
@@ -1072,6 +1191,20 @@ def test_a_blocked_loop_costs_nobody_his_time() -> None:
         assert client.responses[1].content == b"POST / x"
 
     serve(tell, steps, body_timeout_seconds=5.0)
+
+
+def test_a_stream_that_waits_for_nothing_is_not_looked_at() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}), headers(1))
+        await client.block_loop(100.0)
+        await client.pass_time(1.0)
+        assert client.context.unsent
+        await client.send(frames.window_update_frame(1, 5))
+        await client.pass_time(1.0)
+        assert client.responses[1].content == b"begun"
+        assert client.context.unsent == set()
+
+    serve(stream, steps)
 
 
 # Ends
@@ -1143,6 +1276,24 @@ def test_requests_that_cross_the_last_goaway_are_not_held_against_the_client() -
 
     app = Held()
     serve(app, steps)
+
+
+def test_a_drain_does_not_wait_for_a_header_block_that_it_would_refuse() -> None:
+    async def steps(client: Client) -> None:
+        await client.send(headers(1))
+        client.context.begin_drain()
+        client.context.end_grace()
+        await client.send(headers(3)[:14])
+        assert client.is_open
+        app.answer.set()
+        app.read.set()
+        await turns()
+        assert client.responses[1].ended
+        assert not client.is_open
+        assert client.goaways[-1] == (1, ErrorCode.NO_ERROR)
+
+    app = Held()
+    assert serve(app, steps).log.of("warning") == []
 
 
 def test_a_drain_of_an_idle_connection() -> None:
@@ -1315,18 +1466,34 @@ def test_what_the_windows_cover_is_sent_to_a_client_that_closes_its_sending_side
 
 
 def test_a_client_that_goes() -> None:
-    async def steps(client: Client) -> None:
-        await client.send(headers(1))
-        client.transport.lose()
-        app.read.set()
-        await turns()
-        assert app.disconnected
-        app.answer.set()
-        await turns()
-        assert len(app.errors) == 1
+    """Closing the connection is no cheaper than resetting all its streams."""
+    ends: list[str] = []
+    go = asyncio.Event()
 
-    app = Held()
-    serve(app, steps)
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/unanswered":
+            await send(start())
+            await send(body(bytes(100), more=scope["path"] != "/answered"))
+        try:
+            await go.wait()
+            ends.append(scope["path"])
+        except asyncio.CancelledError:
+            ends.append("cancelled " + scope["path"])
+            raise
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 10}))
+        await client.send(headers(1, get("/unanswered")), headers(3, get("/begun")), headers(5, get("/answered")))
+        client.transport.lose()
+        await turns()
+        assert sorted(ends) == ["cancelled /begun", "cancelled /unanswered"]
+        go.set()
+        await turns()
+        assert ends[2:] == ["/answered"]
+
+    client = serve(app, steps)
+    assert sorted(client.access_log.lines) == [("/answered", 200, 100), ("/begun", 200, 100), ("/unanswered", 499, 0)]
+    assert client.log.of("error") == []
 
 
 # Which version (section 3)
