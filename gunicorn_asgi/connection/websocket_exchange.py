@@ -11,6 +11,7 @@ is accepted, the `WebSocketConnection` owns the connection and the `WebSocketStr
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
@@ -137,6 +138,8 @@ class WebSocketExchange(Exchange):
             await self._wait_for_room(websocket)
         self.sent_bytes += len(payload)
         websocket.send_message(payload, is_text)
+        if time.perf_counter() >= self._context.turn_due:
+            await self._context.turn()
 
     async def _wait_for_room(self, websocket: WebSocketConnection) -> None:
         gate = websocket.write_gate

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from gunicorn_asgi.asgi_types import Receive, Send
+from gunicorn_asgi.errors import ClientDisconnected
 from gunicorn_asgi.wire import http2_frames as frames
 from gunicorn_asgi.wire.http2_frames import ErrorCode
 from tests.connection.serving import turns
+from tests.connection.test_http1 import Tireless
 from tests.connection.test_http2 import ALL_STREAMS, Client, serve
 from tests.support import websocket
 from tests.support.http2_frames import GET, data, headers
@@ -385,6 +387,8 @@ def test_tiny_messages_wait_for_the_window() -> None:
             sent += 1
 
     async def steps(client: Client) -> None:
+        # This client does not look at its own window: each of its parts has to be taken within a few turns.
+        client.context.turn_due = float("inf")
         await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
         await client.send(headers(1, CONNECT, ended=False))
         tracemalloc.start()
@@ -424,6 +428,21 @@ def test_send_waits_for_the_transport() -> None:
         assert len(sent) == 100
 
     serve(app, steps)
+
+
+def test_a_reset_ends_an_application_that_sends_without_a_pause() -> None:
+    app = Tireless([{"type": "websocket.accept"}], {"type": "websocket.send", "bytes": bytes(16 * KIB)})
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30), headers(1, CONNECT, ended=False))
+        app.go.set()
+        client.transport.reset()
+        await turns()
+        assert type(app.error) is ClientDisconnected
+        assert app.sent < 10
+
+    assert serve(app, steps).log.of("error") == []
 
 
 def test_a_window_that_stays_closed_ends_the_stream_alone() -> None:

@@ -14,7 +14,7 @@ from gunicorn_asgi.asgi_types import Receive, Send
 from gunicorn_asgi.connection.websocket import CLOSE_SECONDS
 from gunicorn_asgi.errors import ClientDisconnected
 from tests.connection.serving import turns
-from tests.connection.test_http1 import Client, serve
+from tests.connection.test_http1 import Client, Tireless, serve
 from tests.support.http1 import Response, request
 from tests.support.websocket import (
     BINARY,
@@ -1317,6 +1317,23 @@ def test_send_waits_for_a_client_that_does_not_read() -> None:
         assert len(sent) == 10
 
     serve(app, steps)
+
+
+@pytest.mark.parametrize("size", [1, 100, 100 * KIB])
+@pytest.mark.parametrize("fields", ["", DEFLATE])
+def test_a_reset_ends_an_application_that_sends_without_a_pause(size: int, fields: str) -> None:
+    app = Tireless([ACCEPT], binary(bytes(size)))
+
+    async def steps(client: Client) -> None:
+        await opened(client, fields)
+        app.go.set()
+        client.transport.reset()
+        await turns()
+        assert (app.sent, type(app.error)) == (1, ClientDisconnected)
+
+    client = serve(app, steps)
+    assert client.log.of("error") == []
+    assert len(client.access_log.records) == 1
 
 
 def test_a_client_that_never_reads_is_given_up() -> None:
