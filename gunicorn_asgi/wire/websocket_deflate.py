@@ -51,15 +51,14 @@ class PerMessageDeflate:
         try:
             content = inflater.decompress(data, max_bytes + 1)
             restarts = 0
-            while inflater.eof and (rest := inflater.unused_data):
+            # Behind one byte too many `max_length` would be 0, which stands for no limit.
+            while len(content) <= max_bytes and inflater.eof and (rest := inflater.unused_data):
                 # A sender may end a deflate stream and begin another within a message (RFC 7692 section 7.2.3.4).
                 restarts += 1
                 if restarts > _MAX_RESTARTS:
                     raise WebSocketError(CloseCode.PROTOCOL_ERROR, "too many deflate streams")
                 inflater = self._new_inflater()
                 content += inflater.decompress(rest, max_bytes + 1 - len(content))
-                if len(content) > max_bytes:
-                    break
         except zlib.error:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "data cannot be inflated") from None
         if len(content) > max_bytes:

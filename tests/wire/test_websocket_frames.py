@@ -1,6 +1,7 @@
 """WebSocket frames as bytes (RFC 6455 section 5): every case whole, byte by byte and in small pieces."""
 
 import sys
+import tracemalloc
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -478,6 +479,23 @@ def test_many_deflate_streams_in_one_message_are_refused() -> None:
     error = Reading(deflate=True).feed(frame(TEXT, b"\x03\x00" * 1000, reserved=RSV1)).error
     assert error is not None
     assert error.code == CloseCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("first_bytes", [99_999, 100_000, 100_001, 100_002])
+def test_no_deflate_stream_behind_another_is_a_bomb(first_bytes: int) -> None:
+    """Whatever the first of them leaves of the limit."""
+    ended = [zlib.compressobj(wbits=-15) for _ in range(2)]
+    payload = b"".join(
+        deflater.compress(bytes(size)) + deflater.flush()
+        for deflater, size in zip(ended, (first_bytes, 30_000_000), strict=True)
+    )
+    reading = Reading(max_message_bytes=100_000, deflate=True)
+    tracemalloc.start()
+    error = reading.feed(frame(BINARY, payload, reserved=RSV1)).error
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert error is not None and error.code is CloseCode.TOO_BIG
+    assert peak_bytes < 2_000_000
 
 
 def test_what_is_no_deflate_stream() -> None:
