@@ -17,6 +17,12 @@ _MAX_RESTARTS: Final = 8
 """Deflate streams that may end within what arrives at once. Each costs the making of an inflater, and takes 2 bytes."""
 
 
+def max_deflated_bytes(size: int) -> int:
+    """As how many bytes a compressor may send `size` bytes. What deflate cannot compress becomes longer: with zlib,
+    whatever its parameters, by up to 13 % and a few bytes."""
+    return size + size // 7 + 64
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeflateParameters:
     """What both sides have agreed on."""
