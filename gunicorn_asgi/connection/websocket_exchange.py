@@ -35,6 +35,8 @@ _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 
 _DENIAL_MESSAGES: Final = ("websocket.http.response.start", "websocket.http.response.body")
 
+_SUCCESSFUL: Final = range(200, 300)
+
 # Fields of the response that are ours to say.
 _OF_THE_HANDSHAKE: Final = frozenset(
     (b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-version", b"content-length")
@@ -185,6 +187,9 @@ class WebSocketExchange(Exchange):
         self._close(code, reason)
 
     async def _deny(self, message: SendMessage) -> None:
+        if self.method == "CONNECT" and message.get("status") in _SUCCESSFUL:
+            # To the client of HTTP/2 any of them would open the WebSocket (RFC 8441 section 5, RFC 9110 section 9.3.6).
+            message = {**message, "status": 403}
         self.state = ExchangeState.AWAITING_START
         try:
             await super().send({**message, "type": "http.response.start"})

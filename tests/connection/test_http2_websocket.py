@@ -243,6 +243,25 @@ def test_the_application_denies() -> None:
     serve(app, steps)
 
 
+@pytest.mark.parametrize(("status", "sent"), [(200, 403), (204, 403), (299, 403), (302, 302), (401, 401)])
+def test_no_denial_opens_the_websocket_for_the_client(status: int, sent: int) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        fields = [(b"content-length", b"2"), (b"x-why", b"because")]
+        await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        response = client.responses[1]
+        assert (response.status, response.content, response.ended) == (sent, b"no", True)
+        assert (b"x-why", b"because") in response.fields
+
+    client = serve(app, steps)
+    assert client.access_log.lines == [("/", sent, 2)]
+    assert client.log.of("error") == []
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
