@@ -33,6 +33,9 @@ _CLOSED: Final = ExchangeState.CLOSED
 _COMPLETE: Final = ExchangeState.COMPLETE
 _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 
+# Of a WebSocket that was accepted. A denial may be DISCONNECTED, too, and has been told so.
+_ACCEPTED: Final = (_OPEN, _CLOSED, _DISCONNECTED)
+
 _DENIAL_MESSAGES: Final = ("websocket.http.response.start", "websocket.http.response.body")
 
 _SUCCESSFUL: Final = range(200, 300)
@@ -238,11 +241,13 @@ class WebSocketExchange(Exchange):
 
     def on_half_close(self) -> None:
         """The client has ended its sending side before it got an answer: there will be no WebSocket."""
-        self._end(CloseCode.ABNORMAL_CLOSURE, "")
+        if self.state not in _ACCEPTED:
+            self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     def on_disconnect(self, status: int = CLIENT_GONE) -> None:
-        """The client has gone before it got its answer, or all of it. An open WebSocket learns of it by itself."""
-        if self.state is not _OPEN and self.state is not _CLOSED:
+        """The client has gone before it got its answer, or all of it. A WebSocket learns of its end by itself, maybe
+        behind messages that are still to be taken."""
+        if self.state not in _ACCEPTED:
             super().on_disconnect(status)
             self._end(CloseCode.ABNORMAL_CLOSURE, "")
 

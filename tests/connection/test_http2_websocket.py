@@ -337,6 +337,39 @@ def test_a_client_that_goes(how: str) -> None:
     assert client.log.exceptions == []
 
 
+@pytest.mark.parametrize("how", ["reset", "loss", "end", "half-close"])
+@pytest.mark.parametrize("farewell", [b"", websocket.close(4007, b"byebye")], ids=["no close", "close"])
+def test_the_clients_close_is_told_behind_messages_that_wait(how: str, farewell: bytes) -> None:
+    may_receive = asyncio.Event()
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await may_receive.wait()
+        while not received or "code" not in received[-1]:
+            received.append(await receive())
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        messages = b"".join(websocket.frame(websocket.TEXT, b"%d" % number) for number in range(100))
+        await client.send(data(1, messages + farewell, ended=how in ("end", "half-close")))
+        if how == "reset":
+            await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        elif how == "loss":
+            client.transport.lose()
+        elif how == "half-close":
+            client.transport.feed_eof()
+            await client.pass_time(2)
+        may_receive.set()
+        await turns(50)
+        assert [message.get("text") for message in received[:-1]] == [str(number) for number in range(100)]
+        code, reason = (4007, "byebye") if farewell else (1006, "")
+        assert received[-1] == {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    assert serve(app, steps, ws_max_queue=4).access_log.lines == [("/", 101, 0)]
+
+
 def test_a_reset_before_the_answer_cancels() -> None:
     ends: list[str] = []
 
