@@ -23,8 +23,7 @@ from ..wire.headers import TOKEN, checked_field
 from ..wire.websocket_frames import check_close
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
-from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream, is_of_disconnect
-from .overtime import Phase
+from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
 from .websocket import WebSocketConnection
 
 _AWAITING_ACCEPT: Final = ExchangeState.AWAITING_ACCEPT
@@ -251,13 +250,6 @@ class WebSocketExchange(Exchange):
             super().on_disconnect(status)
             self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
-    @property
-    def phase(self) -> Phase:
-        """See `RunningExchange.phase`."""
-        if self.state is not _AWAITING_ACCEPT:
-            return super().phase
-        return Phase.UNANSWERED if self._disconnect is None else Phase.ABANDONED
-
     # Ends
 
     def _on_websocket_loss(self) -> None:
@@ -291,9 +283,9 @@ class WebSocketExchange(Exchange):
                     messages.popleft()
 
     @property
-    def _is_abandoned(self) -> bool:
-        """Whether the client has gone before its answer although one could still be sent."""
-        return self.state is _AWAITING_ACCEPT and self._disconnect is not None
+    def _told_of_end(self) -> bool:
+        # Who has closed by itself does not give up an answer.
+        return self._disconnect is not None and self.state is not _CLOSED
 
     def _send_plain_answer(self, status: int) -> None:
         super()._send_plain_answer(status)
@@ -302,24 +294,12 @@ class WebSocketExchange(Exchange):
     def _on_early_return(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.NORMAL_CLOSURE, "")
-        elif self._is_abandoned:
-            self._break_off()
         elif self.state is not _CLOSED:
             super()._on_early_return()
-
-    def _on_error(self, error: BaseException) -> None:
-        if (self.state is _DISCONNECTED or self._is_abandoned) and is_of_disconnect(error):
-            self._context.error_log.debug("The client left during %r: %r", self._name, error)
-            self._break_off()
-        else:
-            super()._on_error(error)
 
     def _break_off(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.INTERNAL_ERROR, "")
-        elif self._is_abandoned:
-            self.on_disconnect()
-            self._stream.abort()
         elif self.state is _AWAITING_ACCEPT:
             self._send_plain_answer(500)
         else:

@@ -1481,6 +1481,59 @@ def test_a_handshake_that_is_complete_after_the_grace_of_a_drain() -> None:
     assert app.end == (1012, "")
 
 
+class WebSocketDisconnect(Exception):
+    """As frameworks raise it where `receive()` gives `websocket.disconnect`."""
+
+
+@pytest.mark.parametrize("how", ["ends", "returns", "raises", "goes on"])
+def test_a_denial_that_streams_is_told_to_end(how: str) -> None:
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401})
+        await send({"type": "websocket.http.response.body", "body": b"a", "more_body": True})
+        received.append(await receive())
+        if how == "ends":
+            await send({"type": "websocket.http.response.body", "body": b"b"})
+        elif how == "raises":
+            raise WebSocketDisconnect
+        elif how == "goes on":
+            await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert received == [disconnect(1006)]
+        if how == "goes on":
+            assert not client.transport.is_closing()
+            await client.pass_time(5.0)
+        assert client.transport.sock.resets_on_close is (how != "ends")
+        assert not client.context.exchanges
+
+    client = serve(app, steps, disconnect_grace_seconds=3.0)
+    assert client.log.of("error") == []
+    assert client.access_log.lines == [("/", 401, 2 if how == "ends" else 1)]
+
+
+def test_a_client_that_ends_its_side_still_gets_the_answer_to_a_failure() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        assert [await receive(), await receive()] == [CONNECT, disconnect(1006)]
+        raise ValueError("raised on purpose")
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        client.transport.feed_eof()
+        await client.pass_time(2.0)
+        assert answer(client).status == 500
+
+    client = serve(app, steps)
+    assert [type(error) for error in client.log.exceptions] == [ValueError]
+    assert [line[1] for line in client.access_log.lines] == [500]
+
+
 def test_the_end_of_a_worker() -> None:
     """What is still open when its patience has ended."""
     app = Recorder()
