@@ -40,7 +40,7 @@ class GunicornResponse:
         self.headers_sent = False
         self.response_length: int | None = None
         self.sent = 0
-        """Bytes of content."""
+        """Bytes of content; of messages where it is a WebSocket."""
 
     def start(self, status: int, fields: Any) -> None:
         """The application has given the head of its answer."""
@@ -64,6 +64,9 @@ class GunicornResponse:
                 self.headers_sent = True
                 if not self._is_head and self.status_code not in BODYLESS_STATUS:
                     self.sent += len(message.get("body", b""))
+            case "websocket.send":
+                payload = message.get("bytes")
+                self.sent += len(message["text"].encode() if payload is None else payload)
             case "websocket.accept":
                 self.headers_sent = True
                 self.start(101, message.get("headers", ()))

@@ -64,7 +64,7 @@ def with_hooks(
         async def seen_receive() -> ReceiveMessage:
             nonlocal disconnected
             message = await receive()
-            disconnected = disconnected or message["type"] == "http.disconnect"
+            disconnected = disconnected or message["type"] in ("http.disconnect", "websocket.disconnect")
             return message
 
         async def seen_send(message: SendMessage) -> None:

@@ -53,6 +53,8 @@ _AWAITING_TRAILERS: Final = ExchangeState.AWAITING_TRAILERS
 _COMPLETE: Final = ExchangeState.COMPLETE
 _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 
+_UNANSWERED: Final = (_AWAITING_START, _HEAD_HELD, ExchangeState.AWAITING_ACCEPT)
+
 
 CLIENT_GONE: Final = 499
 """What the access log shows where the client has left before its answer, as in nginx: no status of HTTP, and none that
@@ -277,6 +279,8 @@ class Exchange:
                 self._request_body.wake()
             if self._context.access_log is not None:
                 self._log_access()
+        elif state is not _HEAD_HELD and time.perf_counter() >= self._context.turn_due:
+            await self._context.turn()
         if too_long:
             raise ApplicationError("the body is longer than the content-length of the response; the rest was cut off")
 
@@ -347,7 +351,7 @@ class Exchange:
             return Phase.UNLIMITED
         if self._told_of_end:
             return Phase.ABANDONED
-        return Phase.UNANSWERED if state is _AWAITING_START or state is _HEAD_HELD else Phase.UNLIMITED
+        return Phase.UNANSWERED if state in _UNANSWERED else Phase.UNLIMITED
 
     def time_out(self) -> None:
         """See `RunningExchange.time_out`."""

@@ -96,6 +96,8 @@ class ResponseWriter(HttpConnection):
             self._transport.write(body)
         if last:
             self._end_response()
+        elif self._transport.is_closing():
+            self._await_loss()
 
     def write_trailers(self, fields: list[Field]) -> None:
         """See `ResponseStream.write_trailers`."""

@@ -398,8 +398,10 @@ class Http2Connection(HttpConnection):
     def after_content(self) -> None:
         """See `StreamOwner.after_content`."""
         if self.sender.out_bytes >= self._context.settings.write_buffer_bytes:
-            # An application that writes without a pause must meet the limits of the transport.
+            # An application that writes without a pause must meet the limits of the transport, and its end.
             self._write()
+            if self._transport.is_closing():
+                self._await_loss()
         if not self.flush_scheduled:
             self.schedule_flush()
 

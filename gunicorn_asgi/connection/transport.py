@@ -87,6 +87,15 @@ class TransportProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.write_gate.open()
 
+    def _await_loss(self) -> None:
+        """Let nobody write until `connection_lost`. To be called where an application writes and the transport closes.
+
+        A transport that finds its connection lost drops all that is written from then on, and calls `connection_lost`
+        in the next turn of the event loop. An application that sends without an end would otherwise never wait, as for
+        a client that takes everything at once, and the loop would not turn any more.
+        """
+        self.pause_writing()
+
     @property
     def peer(self) -> str:
         """The peer's own address for the error log, whatever it says of itself."""

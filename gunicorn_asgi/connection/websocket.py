@@ -190,6 +190,8 @@ class WebSocketConnection(TransportProtocol):
 
     def send_message(self, payload: bytes, is_text: bool) -> None:
         """Send a message. To be called while the connection is open, and better not while `write_gate` is closed."""
+        if self._transport.is_closing():
+            self._await_loss()
         size = len(payload)
         deflate = self._deflate
         if deflate is not None and size >= MIN_DEFLATED_BYTES:

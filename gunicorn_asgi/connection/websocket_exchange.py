@@ -11,6 +11,7 @@ is accepted, the `WebSocketConnection` owns the connection and the `WebSocketStr
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast
@@ -22,8 +23,7 @@ from ..wire.headers import TOKEN, checked_field
 from ..wire.websocket_frames import check_close
 from ..wire.websocket_handshake import Handshake
 from .context import ServingContext
-from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream, is_of_disconnect
-from .overtime import Phase
+from .exchange import CLIENT_GONE, Exchange, ExchangeState, ResponseStream
 from .websocket import WebSocketConnection
 
 _AWAITING_ACCEPT: Final = ExchangeState.AWAITING_ACCEPT
@@ -32,7 +32,12 @@ _CLOSED: Final = ExchangeState.CLOSED
 _COMPLETE: Final = ExchangeState.COMPLETE
 _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 
+# Of a WebSocket that was accepted. A denial may be DISCONNECTED, too, and has been told so.
+_ACCEPTED: Final = (_OPEN, _CLOSED, _DISCONNECTED)
+
 _DENIAL_MESSAGES: Final = ("websocket.http.response.start", "websocket.http.response.body")
+
+_SUCCESSFUL: Final = range(200, 300)
 
 # Fields of the response that are ours to say.
 _OF_THE_HANDSHAKE: Final = frozenset(
@@ -137,6 +142,8 @@ class WebSocketExchange(Exchange):
             await self._wait_for_room(websocket)
         self.sent_bytes += len(payload)
         websocket.send_message(payload, is_text)
+        if time.perf_counter() >= self._context.turn_due:
+            await self._context.turn()
 
     async def _wait_for_room(self, websocket: WebSocketConnection) -> None:
         gate = websocket.write_gate
@@ -182,6 +189,9 @@ class WebSocketExchange(Exchange):
         self._close(code, reason)
 
     async def _deny(self, message: SendMessage) -> None:
+        if self.method == "CONNECT" and message.get("status") in _SUCCESSFUL:
+            # To the client of HTTP/2 any of them would open the WebSocket (RFC 8441 section 5, RFC 9110 section 9.3.6).
+            message = {**message, "status": 403}
         self.state = ExchangeState.AWAITING_START
         try:
             await super().send({**message, "type": "http.response.start"})
@@ -230,20 +240,15 @@ class WebSocketExchange(Exchange):
 
     def on_half_close(self) -> None:
         """The client has ended its sending side before it got an answer: there will be no WebSocket."""
-        self._end(CloseCode.ABNORMAL_CLOSURE, "")
-
-    def on_disconnect(self, status: int = CLIENT_GONE) -> None:
-        """The client has gone before it got its answer, or all of it. An open WebSocket learns of it by itself."""
-        if self.state is not _OPEN and self.state is not _CLOSED:
-            super().on_disconnect(status)
+        if self.state not in _ACCEPTED:
             self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
-    @property
-    def phase(self) -> Phase:
-        """See `RunningExchange.phase`."""
-        if self.state is not _AWAITING_ACCEPT:
-            return super().phase
-        return Phase.UNANSWERED if self._disconnect is None else Phase.ABANDONED
+    def on_disconnect(self, status: int = CLIENT_GONE) -> None:
+        """The client has gone before it got its answer, or all of it. A WebSocket learns of its end by itself, maybe
+        behind messages that are still to be taken."""
+        if self.state not in _ACCEPTED:
+            super().on_disconnect(status)
+            self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     # Ends
 
@@ -278,9 +283,9 @@ class WebSocketExchange(Exchange):
                     messages.popleft()
 
     @property
-    def _is_abandoned(self) -> bool:
-        """Whether the client has gone before its answer although one could still be sent."""
-        return self.state is _AWAITING_ACCEPT and self._disconnect is not None
+    def _told_of_end(self) -> bool:
+        # Who has closed by itself does not give up an answer.
+        return self._disconnect is not None and self.state is not _CLOSED
 
     def _send_plain_answer(self, status: int) -> None:
         super()._send_plain_answer(status)
@@ -289,24 +294,12 @@ class WebSocketExchange(Exchange):
     def _on_early_return(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.NORMAL_CLOSURE, "")
-        elif self._is_abandoned:
-            self._break_off()
         elif self.state is not _CLOSED:
             super()._on_early_return()
-
-    def _on_error(self, error: BaseException) -> None:
-        if (self.state is _DISCONNECTED or self._is_abandoned) and is_of_disconnect(error):
-            self._context.error_log.debug("The client left during %r: %r", self._name, error)
-            self._break_off()
-        else:
-            super()._on_error(error)
 
     def _break_off(self) -> None:
         if self.state is _OPEN:
             self._close(CloseCode.INTERNAL_ERROR, "")
-        elif self._is_abandoned:
-            self.on_disconnect()
-            self._stream.abort()
         elif self.state is _AWAITING_ACCEPT:
             self._send_plain_answer(500)
         else:

@@ -17,6 +17,12 @@ _MAX_RESTARTS: Final = 8
 """Deflate streams that may end within what arrives at once. Each costs the making of an inflater, and takes 2 bytes."""
 
 
+def max_deflated_bytes(size: int) -> int:
+    """As how many bytes a compressor may send `size` bytes. What deflate cannot compress becomes longer: with zlib,
+    whatever its parameters, by up to 13 % and a few bytes."""
+    return size + size // 7 + 64
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeflateParameters:
     """What both sides have agreed on."""
@@ -51,15 +57,14 @@ class PerMessageDeflate:
         try:
             content = inflater.decompress(data, max_bytes + 1)
             restarts = 0
-            while inflater.eof and (rest := inflater.unused_data):
+            # Behind one byte too many `max_length` would be 0, which stands for no limit.
+            while len(content) <= max_bytes and inflater.eof and (rest := inflater.unused_data):
                 # A sender may end a deflate stream and begin another within a message (RFC 7692 section 7.2.3.4).
                 restarts += 1
                 if restarts > _MAX_RESTARTS:
                     raise WebSocketError(CloseCode.PROTOCOL_ERROR, "too many deflate streams")
                 inflater = self._new_inflater()
                 content += inflater.decompress(rest, max_bytes + 1 - len(content))
-                if len(content) > max_bytes:
-                    break
         except zlib.error:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "data cannot be inflated") from None
         if len(content) > max_bytes:

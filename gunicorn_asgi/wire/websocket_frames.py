@@ -20,7 +20,7 @@ except ImportError:  # PyPy, and where no wheel fits.
 
 from ..asgi_types import WebSocketMessage
 from ..errors import CloseCode, WebSocketError
-from .websocket_deflate import PerMessageDeflate
+from .websocket_deflate import PerMessageDeflate, max_deflated_bytes
 
 MAX_FRAGMENTS: Final = 1024
 """Fragments of one message, unless they carry `MIN_FRAGMENT_BYTES` each on average: a client that sends a file in
@@ -285,8 +285,12 @@ class FrameReader:
         self._whole_frames = False
         if self._discarding:
             return
-        # What a compressed frame inflates to shows later, but one that is longer than a message may be is refused now.
-        if (length if self._compressed else self._message_bytes + length) > self._max_bytes:
+        # What a compressed frame inflates to shows later, but one that no message can need is refused now.
+        if self._compressed:
+            is_too_long = length > max_deflated_bytes(self._max_bytes)
+        else:
+            is_too_long = self._message_bytes + length > self._max_bytes
+        if is_too_long:
             raise WebSocketError(CloseCode.TOO_BIG, "message is too big")
         if self._fragments >= MAX_FRAGMENTS and self._message_bytes < self._fragments * MIN_FRAGMENT_BYTES:
             raise WebSocketError(CloseCode.TOO_BIG, "message has too many fragments")

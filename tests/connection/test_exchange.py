@@ -23,6 +23,7 @@ from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire.http1_response import UNKNOWN_LENGTH
 from tests.connection.serving import (
     LOOPS,
+    STEP_SECONDS,
     LoopFactory,
     RecordingAccessLog,
     RecordingLog,
@@ -527,6 +528,32 @@ def test_send_waits_in_front_of_a_closed_gate_and_goes_on_when_it_opens() -> Non
         assert ran.stream.sent == "<200>[a][b]!"
 
     exchange_with(app, steps)
+
+
+@pytest.mark.parametrize("content", [b"", b"a"])
+def test_an_application_that_sends_without_a_pause_lets_the_loop_turn(content: bytes) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        turned = 0
+
+        def turn() -> None:
+            nonlocal turned
+            turned += 1
+            if turned < 10:
+                loop.call_soon(turn)
+
+        loop = asyncio.get_running_loop()
+        await send(start())
+        await send(body(more=True))
+        loop.call_soon(turn)
+        end = time.monotonic() + STEP_SECONDS
+        while turned < 10:
+            await send(body(content, more=True))
+            assert time.monotonic() < end
+        await send(body())
+
+    ran = exchange_with(app, lambda ran: soon(asyncio.shield(ran.task)))
+    assert ran.log.of("error") == []
+    assert ran.exchange.state is ExchangeState.COMPLETE
 
 
 def test_a_client_that_goes_wakes_a_waiting_send() -> None:

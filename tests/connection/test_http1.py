@@ -4,16 +4,17 @@ Where the way of arrival could matter, a case arrives whole, byte by byte and in
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from gunicorn_asgi.asgi_types import Application, Receive, Send
+from gunicorn_asgi.asgi_types import Application, Receive, Send, SendMessage
 from gunicorn_asgi.connection.clock import TICK_SECONDS
 from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.connection.http1 import Http1Connection
+from gunicorn_asgi.errors import ClientDisconnected
 from gunicorn_asgi.settings import HeadLimits, Settings
 from tests.connection.serving import (
     PassingLoop,
@@ -1022,6 +1023,47 @@ def test_a_client_that_goes_ends_a_send_that_waits_for_it() -> None:
 
     ended: list[str] = []
     serve(app, steps)
+
+
+class Tireless:
+    """Sends until it raises, and waits for nothing but `send()` itself from `go` on."""
+
+    def __init__(self, first: Sequence[SendMessage], message: SendMessage) -> None:
+        self._first = first
+        self._message = message
+        self.go = asyncio.Event()
+        self.sent = 0
+        """Messages behind `go`."""
+        self.error: OSError | None = None
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        for message in self._first:
+            await send(message)
+        await self.go.wait()
+        try:
+            while self.sent < 100:
+                await send(self._message)
+                self.sent += 1
+        except OSError as error:
+            self.error = error
+            raise
+
+
+@pytest.mark.parametrize("size", [0, 100, 64 * KIB])
+@pytest.mark.parametrize("fields", [(), ((b"content-length", b"9999999"),)], ids=["chunked", "length"])
+def test_a_reset_ends_an_application_that_sends_without_a_pause(size: int, fields: tuple[tuple[bytes, bytes]]) -> None:
+    app = Tireless([start(200, *fields), body(b"a", more=True)], body(bytes(size), more=True))
+
+    async def steps(client: Client) -> None:
+        await client.send(request("/"))
+        app.go.set()
+        client.transport.reset()
+        await turns()
+        assert (app.sent, type(app.error)) == (1, ClientDisconnected)
+
+    client = serve(app, steps)
+    assert client.log.of("error") == []
+    assert len(client.access_log.records) == 1
 
 
 def test_pipelined_answers_that_are_not_read_stop_the_next_request() -> None:

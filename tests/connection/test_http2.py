@@ -16,6 +16,7 @@ from gunicorn_asgi.connection.context import ServingContext
 from gunicorn_asgi.connection.exchange import Exchange
 from gunicorn_asgi.connection.http2 import OFFENCE_GRACE_SECONDS, SETTINGS_SECONDS, Http2Connection
 from gunicorn_asgi.connection.negotiation import Negotiation
+from gunicorn_asgi.errors import ClientDisconnected
 from gunicorn_asgi.settings import Settings
 from gunicorn_asgi.wire import http2_frames as frames
 from gunicorn_asgi.wire.http2_allowance import MAX_BAD_STREAMS, MAX_RESETS
@@ -31,7 +32,7 @@ from tests.connection.serving import (
     start,
     turns,
 )
-from tests.connection.test_http1 import Held, ignore, respond, stream, tell
+from tests.connection.test_http1 import Held, Tireless, ignore, respond, stream, tell
 from tests.support.fake_transport import FakeSocket, FakeTransport
 from tests.support.http1 import request as http1_request
 from tests.support.http2_frames import BEGIN, GET, POST, Http2Response, Reader, block, data, headers
@@ -463,6 +464,26 @@ def test_an_application_waits_for_the_window_of_its_stream() -> None:
         await client.send(frames.rst_stream_frame(3, ErrorCode.CANCEL))
 
     serve(app, steps)
+
+
+def test_a_reset_ends_applications_that_send_without_a_pause() -> None:
+    apps = [Tireless([start(), body(b"a", more=True)], body(bytes(16 * KIB), more=True)) for _ in range(3)]
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await apps[int(scope["path"][1:])](scope, receive, send)
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30))
+        await client.send(*(headers(2 * number + 1, get(f"/{number}")) for number in range(3)))
+        for tireless in apps:
+            tireless.go.set()
+        client.transport.reset()
+        await turns()
+        assert [type(tireless.error) for tireless in apps] == [ClientDisconnected] * 3
+        assert sum(tireless.sent for tireless in apps) < 10
+
+    assert serve(app, steps).log.of("error") == []
 
 
 def test_an_application_that_writes_without_a_pause_meets_the_transport() -> None:

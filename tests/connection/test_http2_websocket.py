@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from gunicorn_asgi.asgi_types import Receive, Send
+from gunicorn_asgi.errors import ClientDisconnected
 from gunicorn_asgi.wire import http2_frames as frames
 from gunicorn_asgi.wire.http2_frames import ErrorCode
 from tests.connection.serving import turns
+from tests.connection.test_http1 import Tireless
 from tests.connection.test_http2 import ALL_STREAMS, Client, serve
 from tests.support import websocket
 from tests.support.http2_frames import GET, data, headers
@@ -241,6 +243,25 @@ def test_the_application_denies() -> None:
     serve(app, steps)
 
 
+@pytest.mark.parametrize(("status", "sent"), [(200, 403), (204, 403), (299, 403), (302, 302), (401, 401)])
+def test_no_denial_opens_the_websocket_for_the_client(status: int, sent: int) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        fields = [(b"content-length", b"2"), (b"x-why", b"because")]
+        await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        response = client.responses[1]
+        assert (response.status, response.content, response.ended) == (sent, b"no", True)
+        assert (b"x-why", b"because") in response.fields
+
+    client = serve(app, steps)
+    assert client.access_log.lines == [("/", sent, 2)]
+    assert client.log.of("error") == []
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
@@ -317,6 +338,39 @@ def test_a_client_that_goes(how: str) -> None:
     assert client.log.exceptions == []
 
 
+@pytest.mark.parametrize("how", ["reset", "loss", "end", "half-close"])
+@pytest.mark.parametrize("farewell", [b"", websocket.close(4007, b"byebye")], ids=["no close", "close"])
+def test_the_clients_close_is_told_behind_messages_that_wait(how: str, farewell: bytes) -> None:
+    may_receive = asyncio.Event()
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await may_receive.wait()
+        while not received or "code" not in received[-1]:
+            received.append(await receive())
+
+    async def steps(client: Client) -> None:
+        await client.send(headers(1, CONNECT, ended=False))
+        messages = b"".join(websocket.frame(websocket.TEXT, b"%d" % number) for number in range(100))
+        await client.send(data(1, messages + farewell, ended=how in ("end", "half-close")))
+        if how == "reset":
+            await client.send(frames.rst_stream_frame(1, ErrorCode.CANCEL))
+        elif how == "loss":
+            client.transport.lose()
+        elif how == "half-close":
+            client.transport.feed_eof()
+            await client.pass_time(2)
+        may_receive.set()
+        await turns(50)
+        assert [message.get("text") for message in received[:-1]] == [str(number) for number in range(100)]
+        code, reason = (4007, "byebye") if farewell else (1006, "")
+        assert received[-1] == {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    assert serve(app, steps, ws_max_queue=4).access_log.lines == [("/", 101, 0)]
+
+
 def test_a_reset_before_the_answer_cancels() -> None:
     ends: list[str] = []
 
@@ -386,6 +440,8 @@ def test_tiny_messages_wait_for_the_window() -> None:
             sent += 1
 
     async def steps(client: Client) -> None:
+        # This client does not look at its own window: each of its parts has to be taken within a few turns.
+        client.context.turn_due = float("inf")
         await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
         await client.send(headers(1, CONNECT, ended=False))
         tracemalloc.start()
@@ -425,6 +481,21 @@ def test_send_waits_for_the_transport() -> None:
         assert len(sent) == 100
 
     serve(app, steps)
+
+
+def test_a_reset_ends_an_application_that_sends_without_a_pause() -> None:
+    app = Tireless([{"type": "websocket.accept"}], {"type": "websocket.send", "bytes": bytes(16 * KIB)})
+
+    async def steps(client: Client) -> None:
+        await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: ALL_STREAMS}))
+        await client.send(frames.window_update_frame(0, 2**30), headers(1, CONNECT, ended=False))
+        app.go.set()
+        client.transport.reset()
+        await turns()
+        assert type(app.error) is ClientDisconnected
+        assert app.sent < 10
+
+    assert serve(app, steps).log.of("error") == []
 
 
 def test_a_window_that_stays_closed_ends_the_stream_alone() -> None:

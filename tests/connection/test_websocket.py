@@ -14,7 +14,7 @@ from gunicorn_asgi.asgi_types import Receive, Send
 from gunicorn_asgi.connection.websocket import CLOSE_SECONDS
 from gunicorn_asgi.errors import ClientDisconnected
 from tests.connection.serving import turns
-from tests.connection.test_http1 import Client, serve
+from tests.connection.test_http1 import Client, Tireless, serve
 from tests.support.http1 import Response, request
 from tests.support.websocket import (
     BINARY,
@@ -1319,6 +1319,23 @@ def test_send_waits_for_a_client_that_does_not_read() -> None:
     serve(app, steps)
 
 
+@pytest.mark.parametrize("size", [1, 100, 100 * KIB])
+@pytest.mark.parametrize("fields", ["", DEFLATE])
+def test_a_reset_ends_an_application_that_sends_without_a_pause(size: int, fields: str) -> None:
+    app = Tireless([ACCEPT], binary(bytes(size)))
+
+    async def steps(client: Client) -> None:
+        await opened(client, fields)
+        app.go.set()
+        client.transport.reset()
+        await turns()
+        assert (app.sent, type(app.error)) == (1, ClientDisconnected)
+
+    client = serve(app, steps)
+    assert client.log.of("error") == []
+    assert len(client.access_log.records) == 1
+
+
 def test_a_client_that_never_reads_is_given_up() -> None:
     errors: list[OSError] = []
 
@@ -1462,6 +1479,59 @@ def test_a_handshake_that_is_complete_after_the_grace_of_a_drain() -> None:
 
     serve(app, steps)
     assert app.end == (1012, "")
+
+
+class WebSocketDisconnect(Exception):
+    """As frameworks raise it where `receive()` gives `websocket.disconnect`."""
+
+
+@pytest.mark.parametrize("how", ["ends", "returns", "raises", "goes on"])
+def test_a_denial_that_streams_is_told_to_end(how: str) -> None:
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401})
+        await send({"type": "websocket.http.response.body", "body": b"a", "more_body": True})
+        received.append(await receive())
+        if how == "ends":
+            await send({"type": "websocket.http.response.body", "body": b"b"})
+        elif how == "raises":
+            raise WebSocketDisconnect
+        elif how == "goes on":
+            await asyncio.Event().wait()
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        client.context.begin_drain()
+        client.context.end_grace()
+        await turns()
+        assert received == [disconnect(1006)]
+        if how == "goes on":
+            assert not client.transport.is_closing()
+            await client.pass_time(5.0)
+        assert client.transport.sock.resets_on_close is (how != "ends")
+        assert not client.context.exchanges
+
+    client = serve(app, steps, disconnect_grace_seconds=3.0)
+    assert client.log.of("error") == []
+    assert client.access_log.lines == [("/", 401, 2 if how == "ends" else 1)]
+
+
+def test_a_client_that_ends_its_side_still_gets_the_answer_to_a_failure() -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        assert [await receive(), await receive()] == [CONNECT, disconnect(1006)]
+        raise ValueError("raised on purpose")
+
+    async def steps(client: Client) -> None:
+        await client.send(handshake())
+        client.transport.feed_eof()
+        await client.pass_time(2.0)
+        assert answer(client).status == 500
+
+    client = serve(app, steps)
+    assert [type(error) for error in client.log.exceptions] == [ValueError]
+    assert [line[1] for line in client.access_log.lines] == [500]
 
 
 def test_the_end_of_a_worker() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gunicorn import Gunicorn, GunicornStarter
+from tests.support.websocket import BINARY, TEXT, WebSocketClient, close, frame, handshake
 
 BOTH = """\
 import json
@@ -63,6 +64,33 @@ def test_what_the_hooks_get(server: Gunicorn) -> None:
         pid, "/target/a%20b?c=d", "GET", "/target/a b", "c=d", "1,2", "127.0.0.1", "http", "HTTP/1.1",
         "200 OK", 200, 15, 15, "text/plain",
     ]  # fmt: skip
+
+
+def posted(server: Gunicorn, uri: str) -> tuple[str | None, int, int]:
+    """Status, its code and the bytes that `post_request` has seen."""
+    seen = json.loads(server.wait_for_log(rf"post (\[\d+, \"{uri}\".*\])\n")[1])
+    return seen[9], seen[10], seen[11]
+
+
+def test_a_websocket_is_seen_with_what_was_sent(gunicorns: GunicornStarter, tmp_path: Path) -> None:
+    path = tmp_path / "hooks.py"
+    path.write_text(BOTH)
+    server = gunicorns.start("websocket_probe", "--config", str(path))
+    with WebSocketClient(server.address) as client:
+        assert client.open("/echo").status == 101
+        client.send(frame(TEXT, "ü".encode()) + frame(BINARY, b"abc"))
+        assert [client.read_frame().payload for _ in range(2)] == ["ü".encode(), b"abc"]
+        client.send(close())
+        client.read_close()
+    assert posted(server, "/echo") == ("101 Switching Protocols", 101, 5)
+    with WebSocketClient(server.address) as client:
+        assert client.open("/deny").status == 403
+    assert posted(server, "/deny")[1] == 403
+    with WebSocketClient(server.address) as client:
+        client.send(handshake("/hesitate"))
+        assert server.get("/journal/hesitating").status == 200
+        client.reset()
+    assert posted(server, "/hesitate") == (None, 0, 0)
 
 
 def test_an_error_in_a_hook(server: Gunicorn) -> None:

@@ -75,6 +75,7 @@ class FakeTransport(asyncio.Transport):
         self.eof_written = False
         self.closed = False
         self.aborted = False
+        self.was_reset = False
         self.lost = False
         """Whether the protocol was told that the connection is gone."""
         self.misuse: list[str] = []
@@ -111,6 +112,15 @@ class FakeTransport(asyncio.Transport):
         self._closing = True
         self.reading = False
         self._lose(error)
+
+    def reset(self) -> None:
+        """The client resets the connection, which a read or a write has found: until the protocol is told, in the next
+        turn, both loops drop what is written."""
+        self.was_reset = True
+        self._closing = True
+        self.reading = False
+        self._buffer.clear()
+        self._loop.call_soon(self._lose, ConnectionResetError())
 
     def _deliver(self) -> None:
         while self._arrived and self.reading and not self._closing:
@@ -210,6 +220,8 @@ class FakeTransport(asyncio.Transport):
         self._loop.call_soon(self._lose, None)
 
     def _write(self, data: bytes) -> None:
+        if self.was_reset and not self.lost:
+            return
         self._check_open("write")
         if self.eof_written:
             self._misused("write behind write_eof")

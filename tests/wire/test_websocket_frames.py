@@ -1,6 +1,8 @@
 """WebSocket frames as bytes (RFC 6455 section 5): every case whole, byte by byte and in small pieces."""
 
+import random
 import sys
+import tracemalloc
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -327,7 +329,7 @@ def test_the_largest_message(cut: Cut) -> None:
         frame(TEXT, length=301),
         frame(BINARY, length=2**40),
         frame(BINARY, b"a" * 300, final=False) + frame(CONTINUATION, length=1),
-        frame(BINARY, length=301, reserved=RSV1),
+        frame(BINARY, length=500, reserved=RSV1),
     ],
 )
 def test_too_big_is_seen_from_the_length_alone(data: bytes, cut: Cut) -> None:
@@ -478,6 +480,35 @@ def test_many_deflate_streams_in_one_message_are_refused() -> None:
     error = Reading(deflate=True).feed(frame(TEXT, b"\x03\x00" * 1000, reserved=RSV1)).error
     assert error is not None
     assert error.code == CloseCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("size", [1, 300, 70_000])
+def test_the_largest_message_may_be_one_that_deflate_makes_longer(size: int) -> None:
+    content = random.Random(0).randbytes(size)
+    for level in (0, 1, 9):
+        for memory_level in range(1, 10):
+            for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED):
+                deflater = zlib.compressobj(level, wbits=-9, memLevel=memory_level, strategy=strategy)
+                payload = deflater.compress(content) + deflater.flush(zlib.Z_SYNC_FLUSH)
+                reading = Reading(max_message_bytes=size, deflate=True)
+                assert reading.feed(frame(BINARY, payload[:-4], reserved=RSV1)).contents == [content]
+
+
+@pytest.mark.parametrize("first_bytes", [99_999, 100_000, 100_001, 100_002])
+def test_no_deflate_stream_behind_another_is_a_bomb(first_bytes: int) -> None:
+    """Whatever the first of them leaves of the limit."""
+    ended = [zlib.compressobj(wbits=-15) for _ in range(2)]
+    payload = b"".join(
+        deflater.compress(bytes(size)) + deflater.flush()
+        for deflater, size in zip(ended, (first_bytes, 30_000_000), strict=True)
+    )
+    reading = Reading(max_message_bytes=100_000, deflate=True)
+    tracemalloc.start()
+    error = reading.feed(frame(BINARY, payload, reserved=RSV1)).error
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert error is not None and error.code is CloseCode.TOO_BIG
+    assert peak_bytes < 2_000_000
 
 
 def test_what_is_no_deflate_stream() -> None:

@@ -241,6 +241,19 @@ async def endless(scope: Scope, receive: Receive, send: Send) -> None:
         raise
 
 
+async def tireless(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send as many bytes at a time as the query string says until the client has gone, and wait for nothing else."""
+    size, _, key = scope["query_string"].decode().partition("-")
+    message = {"type": "http.response.body", "body": b"x" * int(size), "more_body": True}
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    try:
+        while True:
+            await send(message)
+    except OSError:
+        await note(f"gone-{key}")
+        raise
+
+
 async def fail(scope: Scope, receive: Receive, send: Send) -> None:
     raise ValueError("raised on purpose, before the head")
 
@@ -378,6 +391,7 @@ FUNCTIONS: Final = {
     "size": size,
     "status": status,
     "target": target,
+    "tireless": tireless,
     "unshield": unshield,
     "whole-body": whole_body,
 }

@@ -55,6 +55,13 @@ async def deny(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close", "code": 1008})
 
 
+async def hesitate(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer nothing while the client waits."""
+    await receive()
+    await note("hesitating")
+    await receive()
+
+
 async def respond(scope: Scope, receive: Receive, send: Send) -> None:
     # With a length: older versions of the `websockets` client do not know chunks.
     headers = [(b"x-why", b"because"), (b"content-length", b"12")]
@@ -88,6 +95,7 @@ FUNCTIONS: Final = {
     "echo": echo,
     "fail": fail,
     "flood": flood,
+    "hesitate": hesitate,
     "respond": respond,
     "scope": show_scope,
     "stuck": stuck,
