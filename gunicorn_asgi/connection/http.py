@@ -124,10 +124,10 @@ class HttpConnection(TransportProtocol):
         self._resume_reading()
         self._watch_unsent()
 
-    def _discard(self, data: bytes) -> None:
-        """What comes behind `_shut`."""
+    def _discard(self, data: bytes, promised_bytes: int = 0) -> None:
+        """What comes behind `_shut`. The client may send `promised_bytes` in any case, having been told so before."""
         self._discarded_bytes += len(data)
-        if self._discarded_bytes > self._context.settings.linger_bytes:
+        if self._discarded_bytes > self._context.settings.linger_bytes + promised_bytes:
             self._transport.abort()
 
     def _close_transport(self) -> None:
