@@ -37,6 +37,7 @@ class HttpConnection(TransportProtocol):
         "_scheme",
         "_shapes",
         "_trusted",
+        "_untaken_at_end",
         "deadline",
     )
 
@@ -50,6 +51,8 @@ class HttpConnection(TransportProtocol):
         self._scheme = "http"
         self._discarded_bytes = 0
         """Of what comes and is not wanted."""
+        self._untaken_at_end = 0
+        """What the client has not taken, when the clock of the end was last set."""
         self._trusted = False
         """Whether what the peer says of a client is believed."""
         self._forwarding_names = frozenset[bytes]()
@@ -124,30 +127,36 @@ class HttpConnection(TransportProtocol):
         if self._half_closed or not self._transport.can_write_eof():
             self._close_transport()
             return
-        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+        self._set_end_deadline()
         self._transport.write_eof()
         self._resume_reading()
         self._watch_unsent()
 
-    def _discard(self, data: bytes) -> None:
-        """What comes behind `_shut`."""
+    def _discard(self, data: bytes, promised_bytes: int = 0) -> None:
+        """What comes behind `_shut`. The client may send `promised_bytes` in any case, having been told so before."""
         self._discarded_bytes += len(data)
-        if self._discarded_bytes > self._context.settings.linger_bytes:
+        if self._discarded_bytes > self._context.settings.linger_bytes + promised_bytes:
             self._transport.abort()
 
     def _close_transport(self) -> None:
         # TLS closes with a message of its own, for whose answer an idle client may let the worker wait.
         self.deadline = NEVER
         if self._scheme == "https":
-            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+            self._set_end_deadline()
         self._watch_unsent()
         self._transport.close()
 
     def _on_shut_deadline(self) -> None:
         """The client has not closed its side in time, or not answered the end of TLS."""
-        if not self._transport.is_closing():
+        if 0 < self._untaken_bytes() < self._untaken_at_end:
+            self._set_end_deadline()  # It is still busy with what it was sent.
+        elif not self._transport.is_closing():
             self._close_transport()
         elif self._transport.get_write_buffer_size() == 0:
             self._transport.abort()
         else:
-            self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)
+            self._set_end_deadline()
+
+    def _set_end_deadline(self) -> None:
+        self._untaken_at_end = self._untaken_bytes()
+        self.deadline = self._context.clock.deadline(self._context.settings.linger_seconds)

@@ -25,7 +25,7 @@ from ..scope import build_http_scope
 from ..wire import http2_frames as frames
 from ..wire.headers import accepts_trailers
 from ..wire.http1_response import plain_answer
-from ..wire.http2_connection import Endpoint
+from ..wire.http2_connection import CONNECTION_WINDOW_BYTES, Endpoint
 from ..wire.http2_frames import ErrorCode, Http2Error
 from ..wire.http2_request import RequestHead, read_priority
 from ..wire.http2_streams import StreamState
@@ -146,7 +146,7 @@ class Http2Connection(HttpConnection):
 
     def data_received(self, data: bytes) -> None:
         if self._awaiting is Awaiting.CLOSE:
-            self._discard(data)
+            self._discard(data, CONNECTION_WINDOW_BYTES)
             return
         try:
             self._endpoint.receive(data, self._context.clock.now)

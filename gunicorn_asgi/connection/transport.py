@@ -153,7 +153,7 @@ class TransportProtocol(asyncio.Protocol):
         """
         untaken = self._transport.get_write_buffer_size()
         sock = self._transport.get_extra_info("socket")
-        if untaken and sock is not None and sock.fileno() >= 0:
+        if sock is not None and sock.fileno() >= 0:
             with contextlib.suppress(OSError):  # Not every system says it of a socket.
                 [in_kernel] = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
                 untaken += in_kernel

@@ -1250,8 +1250,27 @@ def test_a_connection_error_ends_all_streams() -> None:
 def test_bytes_without_end_behind_the_end() -> None:
     async def steps(client: Client) -> None:
         await client.send(data(0, b"x"))
+        # What the windows have allowed may be on its way.
+        await client.send(bytes(1024 * KIB))
+        assert not client.transport.aborted
         await client.send(bytes(65 * KIB))
         assert client.transport.aborted
+
+    serve(ignore, steps)
+
+
+def test_content_on_its_way_behind_the_end_takes_no_answer_away() -> None:
+    async def steps(client: Client) -> None:
+        client.transport.stalled = True
+        uploads = [*POST, (b"content-length", b"1000000")]
+        await client.send(headers(1, uploads, ended=False), headers(3, uploads, ended=False))
+        client.context.begin_drain()
+        client.context.end_grace()
+        assert client.transport.eof_written
+        for _ in range(4):
+            await client.send(data(1, bytes(15 * KIB)), data(3, bytes(15 * KIB)))
+        client.transport.take()
+        assert [response.ended for response in client.responses.values()] == [True, True]
 
     serve(ignore, steps)
 
