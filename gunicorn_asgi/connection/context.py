@@ -42,7 +42,7 @@ MEMORY_SECONDS: Final = 5.0
 
 
 SENDING_SECONDS: Final = 0.002
-"""How long applications may send piece after piece before the event loop turns. A turn costs some 20 us."""
+"""How often applications that send piece after piece look whether the event loop turns. A turn costs some 20 us."""
 
 
 class ErrorLog(Protocol):
@@ -131,6 +131,7 @@ class ServingContext:
         "_on_room",
         "_refusals",
         "_refusals_second",
+        "_turn_awaited",
         "access_log",
         "app",
         "casefold_methods",
@@ -144,6 +145,7 @@ class ServingContext:
         "exchanges_begun",
         "field_parser",
         "gathers_writes",
+        "give_way_at",
         "head_limits",
         "heartbeat_is_due",
         "http2_encoder",
@@ -161,7 +163,6 @@ class ServingContext:
         "state",
         "task_context",
         "tunnels",
-        "turn_due",
         "unsent",
     )
 
@@ -223,8 +224,9 @@ class ServingContext:
         and 3.13.2 (CVE-2024-12254)."""
         self.keep_alive = settings.keepalive_seconds > 0
         """Whether a connection may be used again after a response."""
-        self.turn_due = 0.0
-        """Time of `time.perf_counter()` from which on a `send()` that has not waited calls `turn`."""
+        self.give_way_at = 0.0
+        """Time of `time.perf_counter()` from which on a `send()` that has not waited calls `give_way`."""
+        self._turn_awaited = False
         self.task_context = task_context
         self.create_task: Final = _task_factory(loop, task_context)
         """Starts a coroutine in a fresh copy of `task_context`. To be called from a transport's callbacks or from
@@ -246,12 +248,19 @@ class ServingContext:
         if number == self._last_exchange:
             self._on_last_exchange()
 
-    async def turn(self) -> None:
-        """Let the event loop turn. Where the client takes everything at once nothing else would make an application
-        wait that sends without a pause, and nobody else would be served. One time for all exchanges: those that send
-        now and then hardly ever pay for it."""
-        await asyncio.sleep(0)
-        self.turn_due = time.perf_counter() + SENDING_SECONDS
+    async def give_way(self) -> None:
+        """Let the event loop turn if it has not since the last call. Where the client takes everything at once, nothing
+        else would make an application wait that sends without a pause, and nobody else would be served. It is one clock
+        for all exchanges."""
+        if self._turn_awaited:
+            await asyncio.sleep(0)
+        else:
+            self._turn_awaited = True
+            self.loop.call_soon(self._on_turn, context=self.task_context)
+        self.give_way_at = time.perf_counter() + SENDING_SECONDS
+
+    def _on_turn(self) -> None:
+        self._turn_awaited = False
 
     def beat(self) -> None:
         """The heartbeat for which the event loop does not find the time."""

@@ -279,8 +279,8 @@ class Exchange:
                 self._request_body.wake()
             if self._context.access_log is not None:
                 self._log_access()
-        elif state is not _HEAD_HELD and time.perf_counter() >= self._context.turn_due:
-            await self._context.turn()
+        elif state is not _HEAD_HELD and time.perf_counter() >= self._context.give_way_at:
+            await self._context.give_way()
         if too_long:
             raise ApplicationError("the body is longer than the content-length of the response; the rest was cut off")
 

@@ -142,8 +142,8 @@ class WebSocketExchange(Exchange):
             await self._wait_for_room(websocket)
         self.sent_bytes += len(payload)
         websocket.send_message(payload, is_text)
-        if time.perf_counter() >= self._context.turn_due:
-            await self._context.turn()
+        if time.perf_counter() >= self._context.give_way_at:
+            await self._context.give_way()
 
     async def _wait_for_room(self, websocket: WebSocketConnection) -> None:
         gate = websocket.write_gate

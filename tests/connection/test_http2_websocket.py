@@ -441,7 +441,7 @@ def test_tiny_messages_wait_for_the_window() -> None:
 
     async def steps(client: Client) -> None:
         # This client does not look at its own window: each of its parts has to be taken within a few turns.
-        client.context.turn_due = float("inf")
+        client.context.give_way_at = float("inf")
         await client.send(frames.settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 0}))
         await client.send(headers(1, CONNECT, ended=False))
         tracemalloc.start()
