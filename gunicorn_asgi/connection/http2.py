@@ -36,7 +36,7 @@ from .exchange import Exchange, ExchangeState
 from .http import HttpConnection
 from .http2_stream import Http2Stream, Tunnel
 from .http2_tunnel import Http2Tunnel
-from .websocket_exchange import WebSocketExchange
+from .websocket_exchange import ACCEPTED, WebSocketExchange
 
 SETTINGS_SECONDS: Final = 5.0
 """From accept to the client's preface and SETTINGS, which every client sends at once."""
@@ -47,9 +47,6 @@ before to arrive."""
 
 _OPEN: Final = StreamState.OPEN
 _HALF_CLOSED_REMOTE: Final = StreamState.HALF_CLOSED_REMOTE
-
-
-_WEBSOCKET_STATES: Final = (ExchangeState.OPEN, ExchangeState.CLOSED, ExchangeState.DISCONNECTED)
 
 
 class Awaiting(Enum):
@@ -266,7 +263,7 @@ class Http2Connection(HttpConnection):
         if exchange.state is not ExchangeState.COMPLETE and not exchange.task.done():
             self._count_until_ended(exchange)
             # An open WebSocket learns of it by its own disconnect, over whatever version of HTTP.
-            if exchange.state not in _WEBSOCKET_STATES:
+            if exchange.state not in ACCEPTED:
                 exchange.task.cancel()
         if stream.incoming is not None and stream.tunnel is not None:
             stream.tunnel.on_reset()

@@ -33,7 +33,7 @@ _COMPLETE: Final = ExchangeState.COMPLETE
 _DISCONNECTED: Final = ExchangeState.DISCONNECTED
 
 # Of a WebSocket that was accepted. A denial may be DISCONNECTED, too, and has been told so.
-_ACCEPTED: Final = (_OPEN, _CLOSED, _DISCONNECTED)
+ACCEPTED: Final = (_OPEN, _CLOSED, _DISCONNECTED)
 
 _DENIAL_MESSAGES: Final = ("websocket.http.response.start", "websocket.http.response.body")
 
@@ -240,13 +240,13 @@ class WebSocketExchange(Exchange):
 
     def on_half_close(self) -> None:
         """The client has ended its sending side before it got an answer: there will be no WebSocket."""
-        if self.state not in _ACCEPTED:
+        if self.state not in ACCEPTED:
             self._end(CloseCode.ABNORMAL_CLOSURE, "")
 
     def on_disconnect(self, status: int = CLIENT_GONE) -> None:
         """The client has gone before it got its answer, or all of it. A WebSocket learns of its end by itself, maybe
         behind messages that are still to be taken."""
-        if self.state not in _ACCEPTED:
+        if self.state not in ACCEPTED:
             super().on_disconnect(status)
             self._end(CloseCode.ABNORMAL_CLOSURE, "")
 

@@ -1034,7 +1034,7 @@ class Tireless:
         self.go = asyncio.Event()
         self.sent = 0
         """Messages behind `go`."""
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         for message in self._first:
@@ -1044,7 +1044,7 @@ class Tireless:
             while self.sent < 100:
                 await send(self._message)
                 self.sent += 1
-        except OSError as error:
+        except BaseException as error:
             self.error = error
             raise
 

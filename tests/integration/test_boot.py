@@ -148,7 +148,7 @@ def test_a_replacement_that_cannot_start_leaves_the_others_alone_and_heals(
 ) -> None:
     module.write_text(WORKING)
     server = gunicorns.start("changing", "--workers", "2", env={"PYTHONPATH": str(module.parents[3])})
-    server.wait_for_log(r"(?s)Booting worker.*Booting worker")
+    server.wait_for_log(r"(?s)(lifespan has begun.*){2}")  # Both have imported what is going to be broken.
     first, second = server.worker_pids
     server.get("/hello")
     module.write_text(BROKEN[fault])

@@ -93,7 +93,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(start: Star
         os.kill(victim, signal.SIGKILL)
         booted(server, 3)
         load.more_answers(200)
-    load.ledger.check(may_fail=True)
+    load.ledger.check(may_fail=True, killed=victim)
     # No more than one of each client, and none that the other worker has begun.
     assert len(load.ledger.failed) <= 20
     assert set(load.ledger.failed_after_begin().values()) <= {victim}

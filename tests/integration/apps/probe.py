@@ -249,7 +249,7 @@ async def tireless(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         while True:
             await send(message)
-    except OSError:
+    except (OSError, asyncio.CancelledError):
         await note(f"gone-{key}")
         raise
 
